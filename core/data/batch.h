@@ -1,0 +1,63 @@
+// Examples and packed batches. No padding anywhere: the sequences of a batch lie end to end, linear
+// layers run over real tokens only, and attention alone sees padded rows (made inside the model).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace resurface {
+
+/// A prompt and the answer whose tokens are scored or learned. Ids are concatenated, never decoded and
+/// encoded again (that can split UTF-8 and merges).
+struct Example {
+  std::vector<int64_t> prompt;  ///< not scored; must not be empty (there is no position before it)
+  std::vector<int64_t> answer;  ///< scored: every one of these tokens
+  double weight = 1;            ///< multiplies the example's loss
+  std::vector<std::string> tags;
+
+  int64_t size() const { return static_cast<int64_t>(prompt.size() + answer.size()); }
+};
+
+/// Packed sequences. N tokens in B sequences, M scored (answer) tokens.
+struct Batch {
+  at::Tensor ids;        ///< [N] int64, sequences end to end
+  at::Tensor positions;  ///< [N] int64, position of each token within its sequence
+  std::vector<int64_t> lengths;  ///< [B]
+  std::vector<int64_t> starts;   ///< [B + 1], first token of each sequence in `ids`
+
+  at::Tensor rows;      ///< [M] int64: the token *before* each scored token, as a row of [N, d]
+  at::Tensor targets;   ///< [M] int64: the scored tokens
+  at::Tensor sequence;  ///< [M] int64: which sequence each scored token belongs to
+  at::Tensor weight;    ///< [B] float: the examples' weights
+
+  /// Log-probs of the answers under a frozen reference model, [B] float, when the objective asked for
+  /// them (they are computed once, before training). Undefined otherwise.
+  at::Tensor reference_logprob;
+
+  int64_t size() const { return static_cast<int64_t>(lengths.size()); }
+  int64_t tokens() const { return starts.empty() ? 0 : starts.back(); }
+  int64_t scored() const { return targets.defined() ? targets.size(0) : 0; }
+
+  Batch to(at::Device device) const;
+};
+
+/// Packs examples. The last token of each sequence is dropped from the input when `drop_last` (nothing
+/// looks at its output, so it need not be computed).
+/// Throws Error for an empty prompt.
+Batch pack(std::span<const Example> examples, at::Device device = at::kCPU, bool drop_last = true);
+Batch pack(std::span<const Example* const> examples, at::Device device = at::kCPU,
+           bool drop_last = true);
+
+/// Packs bare sequences with nothing scored (covariance sweeps, hidden states, generation).
+Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device = at::kCPU);
+
+/// Splits indices of examples into batches of at most `max_tokens` tokens, longest first so that lengths
+/// within a batch are alike. An example longer than max_tokens gets a batch of its own.
+std::vector<std::vector<int64_t>> batches_by_tokens(std::span<const Example> examples,
+                                                    int64_t max_tokens);
+
+}  // namespace resurface

@@ -1,0 +1,157 @@
+// One decoder made from a typed config.
+//
+// Conventions: hidden states are packed, [N, d] over the real tokens of a batch. Block l reads the
+// residual stream before it and writes the one after it; `hidden(batch, {.first = a, .last = b})` runs
+// blocks a .. b-1 and can be resumed at any block by passing `start`.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/data/batch.h"
+#include "core/model/config.h"
+
+namespace resurface {
+
+class Checkpoint;
+
+/// A low-rank addition to a linear layer, y += scale · (x Aᵀ) Bᵀ (LoRA, Hu et al. 2021, eq. 3).
+struct LoraPair {
+  at::Tensor a;  ///< [r, in]
+  at::Tensor b;  ///< [out, r]
+  double scale = 1;
+};
+
+/// A linear layer y = x Wᵀ + bias, in its HF name and orientation.
+struct Linear {
+  std::string name;    ///< "model.layers.3.mlp.down_proj" (without ".weight")
+  at::Tensor weight;   ///< [out, in]
+  at::Tensor bias;     ///< [out] or undefined
+  std::optional<LoraPair> lora;
+};
+
+struct Block {
+  at::Tensor attention_norm;  ///< [d]
+  at::Tensor mlp_norm;        ///< [d]
+  Linear q, k, v, o, gate, up, down;
+};
+
+/// Keys and values of the positions already seen, one pair a layer: [B, kv_heads, capacity, head_dim],
+/// sequence b's at positions 0 .. lengths[b]-1 (rotated).
+struct KvCache {
+  std::vector<at::Tensor> keys, values;  ///< [layers]; undefined for a layer that was never run
+  std::vector<int64_t> lengths;          ///< [B]
+
+  /// Keeps only the first `lengths[b]` positions of each sequence.
+  void truncate(std::vector<int64_t> new_lengths) { lengths = std::move(new_lengths); }
+};
+
+/// Counted by the model from its own shapes: 2·N·in·out for a linear layer, 4·T²·d-type terms for
+/// attention. `backward` is what a backward pass over the recorded graph will cost.
+struct Flops {
+  double forward = 0;
+  double backward = 0;
+  double total() const { return forward + backward; }
+};
+
+struct HiddenOptions {
+  int64_t first = 0;   ///< first block to run
+  int64_t last = -1;   ///< one past the last block to run; -1: all
+  at::Tensor start;    ///< [N, d] residual stream before block `first`; undefined: the embeddings
+
+  /// Positions already seen. The batch's tokens follow them (batch.positions must start at
+  /// cache->lengths[b]). With `append` their keys and values are written behind (no gradient); without
+  /// it the cache is a constant prefix and gradients flow through the new positions only.
+  KvCache* cache = nullptr;
+  bool append = false;
+
+  /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is computed.
+  std::function<void(int64_t layer, const at::Tensor& key)> on_key;
+  /// Called with each block's output, [N, d].
+  std::function<void(int64_t layer, const at::Tensor& hidden)> on_block;
+};
+
+class Model {
+ public:
+  /// Opens an HF folder. dtype: the type weights are kept in (fp32 masters unless asked otherwise).
+  static Model load(const std::filesystem::path& folder, at::Device device = at::kCPU,
+                    at::ScalarType dtype = at::kFloat);
+  /// A fresh model: normal(0, 0.02) matrices, unit norms; the same seed gives the same model.
+  static Model random(const ModelConfig& config, uint64_t seed, at::Device device = at::kCPU,
+                      at::ScalarType dtype = at::kFloat);
+
+  const ModelConfig& config() const { return config_; }
+  at::Device device() const { return embedding_.device(); }
+  int64_t layers() const { return config_.layers; }
+
+  /// Every parameter in its HF name, in file order. Writing into the tensor changes the model.
+  const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
+  /// Throws Error naming the nearest parameter when there is none of this name.
+  at::Tensor parameter(const std::string& name) const;
+  /// All linear layers of the blocks, in order (not the head).
+  std::vector<Linear*> linears();
+  Block& block(int64_t layer) { return blocks_.at(static_cast<size_t>(layer)); }
+
+  // --- the forward pass -----------------------------------------------------------------------------
+  at::Tensor embed(const Batch& batch) const;  ///< [N, d]
+  /// The residual stream after the last block asked for, [N, d], before the final norm.
+  at::Tensor hidden(const Batch& batch, const HiddenOptions& options = {}) const;
+  /// Final norm and head, only for the rows given: [M, d] -> [M, vocab], in the compute dtype.
+  at::Tensor logits(const at::Tensor& hidden_rows) const;
+
+  /// log p(target) of each scored token, [M] float.
+  at::Tensor token_logprob(const Batch& batch) const;
+  /// Sum over each sequence's scored tokens, [B] float.
+  at::Tensor sequence_logprob(const Batch& batch) const;
+  /// Token-mean NLL over all scored tokens (weighted by example weights), scalar float.
+  at::Tensor token_nll(const Batch& batch) const;
+
+  // --- switches ---------------------------------------------------------------------------------------
+  /// bf16: matrices and activations in bf16, norms' statistics, softmax and losses in fp32; the
+  /// parameters keep their own dtype (fp32 masters).
+  void set_compute(at::ScalarType dtype) { compute_ = dtype; }
+  at::ScalarType compute() const { return compute_; }
+  /// Recompute each block in the backward pass instead of keeping its activations.
+  void set_checkpointing(bool on) { checkpointing_ = on; }
+  /// Mark all parameters trainable or not.
+  void require_grad(bool on);
+
+  /// FLOPs of everything run since the last reset.
+  Flops flops() const { return flops_; }
+  void reset_flops() { flops_ = {}; }
+
+  /// Copies all parameters from another model of the same config.
+  void copy_from(const Model& other);
+  Model clone() const;
+
+  /// Hash of all weights (names, shapes, bytes), hex.
+  std::string content_hash() const;
+
+  /// Writes an HF folder. Files of `source` other than weights come along; tensors that equal those of
+  /// `source` bit for bit keep its bytes and dtype.
+  void save(const std::filesystem::path& folder, const std::filesystem::path& source = {}) const;
+};
+
+/// How to continue a prompt.
+struct GenerateOptions {
+  int64_t max_tokens = 128;
+  double temperature = 0;  ///< 0: greedy
+  int64_t top_k = 0;       ///< 0: off
+  double top_p = 1;        ///< 1: off
+  uint64_t seed = 0;
+  std::vector<int64_t> stop_ids;  ///< generation ends before any of these
+};
+
+/// Batched generation with a KV cache: one list of new ids a prompt (stop ids not included).
+std::vector<std::vector<int64_t>> generate(const Model& model,
+                                           std::span<const std::vector<int64_t>> prompts,
+                                           const GenerateOptions& options);
+
+}  // namespace resurface

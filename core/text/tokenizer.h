@@ -1,0 +1,42 @@
+// Byte-level BPE from tokenizer.json: its own normaliser and pre-tokeniser executed as given. What is not
+// implemented is refused by name.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace resurface {
+
+/// Ids and, for each, the bytes [begin, end) of the input text that it came from.
+struct Encoding {
+  std::vector<int64_t> ids;
+  std::vector<std::pair<int64_t, int64_t>> offsets;  ///< bytes of the UTF-8 input
+};
+
+class Tokenizer {
+ public:
+  /// `folder` holds tokenizer.json (and tokenizer_config.json). Throws Error naming file and component.
+  static Tokenizer load(const std::filesystem::path& folder);
+
+  /// No special tokens are added; special tokens written in the text are recognised, as `tokenizers` does.
+  /// Throws Error when the text is not valid UTF-8.
+  Encoding encode_with_offsets(std::string_view text) const;
+  std::vector<int64_t> encode(std::string_view text) const;
+  /// Bytes that are not valid UTF-8 become U+FFFD, as in `tokenizers`.
+  std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
+
+  int64_t vocab_size() const;  ///< largest id + 1
+  /// -1 when there is no such token.
+  int64_t token_id(const std::string& token) const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace resurface

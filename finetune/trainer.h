@@ -1,0 +1,132 @@
+// One trainer for every gradient method: it owns the loop, the optimiser, clipping, accumulation,
+// precision, early stop and the cost. A method is only its objective.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/data/batch.h"
+#include "core/model/model.h"
+#include "core/run/settings.h"
+
+namespace resurface {
+
+/// One step's examples: the forget (or, for plain fine-tuning, the training) examples and as many retain
+/// examples drawn at random. `retain` is empty (size() == 0) when the objective asks for none.
+struct ForgetRetainBatch {
+  Batch forget;
+  Batch retain;
+};
+
+/// What an objective returns, each part already weighted; an undefined part counts as nothing.
+struct Loss {
+  at::Tensor forget;  ///< scalar float
+  at::Tensor retain;  ///< scalar float
+  at::Tensor total() const;
+};
+
+using Objective = std::function<Loss(Model&, const ForgetRetainBatch&)>;
+
+/// What a method needs from the trainer.
+struct Needs {
+  bool retain = false;               ///< random retain examples beside the forget examples
+  bool reference_logprob = false;    ///< answers' log-probs before training, computed once
+};
+
+struct LoraSettings {
+  int64_t rank = 16;
+  double alpha = 32;
+  template <class V>
+  void visit(V& v) {
+    v("rank", rank, "rank of each adapter", Range::at_least(1));
+    v("alpha", alpha, "adapters are scaled by alpha / rank", Range::above(0));
+  }
+};
+
+struct TrainerSettings {
+  std::string reach = "full";  ///< full | lora
+  LoraSettings lora;
+  double learning_rate = 1e-5;
+  std::string schedule = "constant";
+  double warmup = 0;
+  int64_t steps = 0;
+  int64_t epochs = 10;
+  int64_t batch_size = 8;
+  int64_t batch_tokens = 0;
+  int64_t accumulate = 1;
+  double clip = 1;
+  double weight_decay = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double stop_below = 0;
+  std::string compute = "auto";
+  bool checkpointing = false;
+
+  template <class V>
+  void visit(V& v) {
+    v("reach", reach, "which parameters train", OneOf{{"full", "lora"}});
+    v("lora", lora, "adapters on all linear layers, when reach is lora");
+    v("learning_rate", learning_rate, "peak learning rate", Range::above(0));
+    v("schedule", schedule, "after the warm-up", OneOf{{"constant", "linear", "cosine"}});
+    v("warmup", warmup, "share of all steps with a linearly rising rate", Range::between(0, 1));
+    v("steps", steps, "optimiser steps; 0: as many as `epochs` needs", Range::at_least(0));
+    v("epochs", epochs, "passes over the forget (training) examples, when steps is 0",
+      Range::at_least(1));
+    v("batch_size", batch_size, "examples a step", Range::at_least(1));
+    v("batch_tokens", batch_tokens, "tokens a step, instead of batch_size; 0: off",
+      Range::at_least(0));
+    v("accumulate", accumulate, "split each step's examples into this many micro-batches",
+      Range::at_least(1));
+    v("clip", clip, "largest gradient norm; 0: off", Range::at_least(0));
+    v("weight_decay", weight_decay, "AdamW's, decoupled", Range::at_least(0));
+    v("beta1", beta1, "AdamW", Range::between(0, 1));
+    v("beta2", beta2, "AdamW", Range::between(0, 1));
+    v("epsilon", epsilon, "AdamW", Range::above(0));
+    v("stop_below", stop_below, "stop early when the loss falls below this; 0: off",
+      Range::at_least(0));
+    v("compute", compute, "precision of matrices and activations; masters stay fp32",
+      OneOf{{"auto", "fp32", "bf16"}});
+    v("checkpointing", checkpointing, "recompute activations in the backward pass");
+  }
+};
+
+/// One finished optimiser step.
+struct StepReport {
+  int64_t step = 0;  ///< 1-based
+  double loss = 0, forget = 0, retain = 0;
+  double gradient_norm = 0, learning_rate = 0;
+  int64_t tokens = 0;  ///< of this step, forget and retain
+};
+
+struct TrainResult {
+  int64_t steps = 0;
+  int64_t tokens = 0;
+  double flops = 0;
+  double seconds = 0;
+  double last_loss = 0;
+  std::string stopped;  ///< "done" | "early" | "callback"
+};
+
+struct TrainData {
+  std::span<const Example> forget;  ///< or the training examples
+  std::span<const Example> retain;
+};
+
+struct TrainHooks {
+  /// After each optimiser step; return false to stop. Its time is not counted in TrainResult::seconds.
+  std::function<bool(const StepReport&)> on_step;
+  /// Where to keep the trainer's state for exact resume; empty: nowhere.
+  std::filesystem::path state;
+  int64_t state_every = 0;  ///< steps; 0: never
+  std::string label;        ///< shown in the progress line; empty: no progress
+};
+
+/// Trains in place. With reach "lora" the adapters stay attached (see finetune/lora.h to merge or export).
+/// Throws Error when the loss or a gradient is not finite (naming step, loss and rate); the model is then
+/// left as after the last good step.
+TrainResult train(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
+                  const TrainerSettings& settings, uint64_t seed, const TrainHooks& hooks = {});
+
+}  // namespace resurface
