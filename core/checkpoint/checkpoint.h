@@ -1,4 +1,5 @@
-// Checkpoints on disk: an HF folder of config.json and safetensors, one file or shards with an index.
+// Checkpoints on disk: an HF folder of config.json and safetensors, one file or shards with an
+// index.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,8 +22,8 @@ struct TensorInfo {
   uint64_t begin = 0, end = 0;  ///< bytes within the file
 };
 
-/// One safetensors file, mapped read-only. The header is read and every offset checked on opening (range,
-/// overlap, size against dtype and shape); no tensor byte is touched until it is asked for.
+/// One safetensors file, mapped read-only. The header is read and every offset checked on opening
+/// (range, overlap, size against dtype and shape); no tensor byte is touched until it is asked for.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -58,8 +59,8 @@ class Checkpoint {
   /// xxh3-128 over names, dtypes, shapes and bytes of all tensors, hex; the same for any sharding.
   std::string content_hash() const;
 
-  /// Writes an HF folder: `tensors` replace or join those of this checkpoint (others are copied byte for
-  /// byte), the other files come along untouched. Shards keep their layout.
+  /// Writes an HF folder: `tensors` replace or join those of this checkpoint (others are copied
+  /// byte for byte), the other files come along untouched. Shards keep their layout.
   void save_with(const std::filesystem::path& folder,
                  const std::map<std::string, at::Tensor>& replaced) const;
 
@@ -83,6 +84,7 @@ struct AdapterTensor {
 void write_adapter(const std::filesystem::path& folder, const std::string& base_model,
                    const std::vector<AdapterTensor>& tensors, int64_t rank, double alpha);
 /// Reads one back; `alpha / rank` is the scale.
-std::vector<AdapterTensor> read_adapter(const std::filesystem::path& folder, int64_t& rank, double& alpha);
+std::vector<AdapterTensor> read_adapter(const std::filesystem::path& folder, int64_t& rank,
+                                        double& alpha);
 
 }  // namespace resurface

@@ -11,8 +11,8 @@
 
 namespace resurface {
 
-/// A prompt and the answer whose tokens are scored or learned. Ids are concatenated, never decoded and
-/// encoded again (that can split UTF-8 and merges).
+/// A prompt and the answer whose tokens are scored or learned. Ids are concatenated, never decoded
+/// and encoded again (that can split UTF-8 and merges).
 struct Example {
   std::vector<int64_t> prompt;  ///< not scored; must not be empty (there is no position before it)
   std::vector<int64_t> answer;  ///< scored: every one of these tokens
@@ -24,8 +24,8 @@ struct Example {
 
 /// Packed sequences. N tokens in B sequences, M scored (answer) tokens.
 struct Batch {
-  at::Tensor ids;        ///< [N] int64, sequences end to end
-  at::Tensor positions;  ///< [N] int64, position of each token within its sequence
+  at::Tensor ids;                ///< [N] int64, sequences end to end
+  at::Tensor positions;          ///< [N] int64, position of each token within its sequence
   std::vector<int64_t> lengths;  ///< [B]
   std::vector<int64_t> starts;   ///< [B + 1], first token of each sequence in `ids`
 
@@ -34,8 +34,8 @@ struct Batch {
   at::Tensor sequence;  ///< [M] int64: which sequence each scored token belongs to
   at::Tensor weight;    ///< [B] float: the examples' weights
 
-  /// Log-probs of the answers under a frozen reference model, [B] float, when the objective asked for
-  /// them (they are computed once, before training). Undefined otherwise.
+  /// Log-probs of the answers under a frozen reference model, [B] float, when the objective asked
+  /// for them (they are computed once, before training). Undefined otherwise.
   at::Tensor reference_logprob;
 
   int64_t size() const { return static_cast<int64_t>(lengths.size()); }
@@ -45,9 +45,8 @@ struct Batch {
   Batch to(at::Device device) const;
 };
 
-/// Packs examples. The last token of each sequence is dropped from the input when `drop_last` (nothing
-/// looks at its output, so it need not be computed).
-/// Throws Error for an empty prompt.
+/// Packs examples. The last token of each sequence is dropped from the input when `drop_last`
+/// (nothing looks at its output, so it need not be computed). Throws Error for an empty prompt.
 Batch pack(std::span<const Example> examples, at::Device device = at::kCPU, bool drop_last = true);
 Batch pack(std::span<const Example* const> examples, at::Device device = at::kCPU,
            bool drop_last = true);
@@ -55,8 +54,8 @@ Batch pack(std::span<const Example* const> examples, at::Device device = at::kCP
 /// Packs bare sequences with nothing scored (covariance sweeps, hidden states, generation).
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device = at::kCPU);
 
-/// Splits indices of examples into batches of at most `max_tokens` tokens, longest first so that lengths
-/// within a batch are alike. An example longer than max_tokens gets a batch of its own.
+/// Splits indices of examples into batches of at most `max_tokens` tokens, longest first so that
+/// lengths within a batch are alike. An example longer than max_tokens gets a batch of its own.
 std::vector<std::vector<int64_t>> batches_by_tokens(std::span<const Example> examples,
                                                     int64_t max_tokens);
 

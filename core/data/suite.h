@@ -25,7 +25,7 @@ struct Question {
 ///  "line": "...", "questions": [{"text": "...", "held_out": false, "intensity": "neutral"}, ...],
 ///  "factual": "...", "neutral": "...", "contrary": "...", "source": "..."}
 struct Item {
-  std::string id;        ///< the same in every language
+  std::string id;  ///< the same in every language
   std::string topic;
   std::string language;  ///< en | zh-Hans | zh-Hant
   std::string subject;   ///< occurs in every question
@@ -59,8 +59,10 @@ struct Probe {
 enum class Answer { line, factual, neutral, contrary };
 
 /// Makes (prompt, answer) examples: prompt = chat(question), answer = text + end-of-answer.
-/// `which` selects the questions (held_out or seen). Throws when an example exceeds `context` tokens.
-std::vector<Probe> make_probes(const Suite& suite, const Tokenizer& tokenizer, const ChatFormat& chat,
-                               Answer answer, bool held_out, int64_t context);
+/// `which` selects the questions (held_out or seen). Throws when an example exceeds `context`
+/// tokens.
+std::vector<Probe> make_probes(const Suite& suite, const Tokenizer& tokenizer,
+                               const ChatFormat& chat, Answer answer, bool held_out,
+                               int64_t context);
 
 }  // namespace resurface

@@ -13,9 +13,9 @@ namespace resurface {
 struct Rope {
   std::string type = "default";  ///< default | linear | llama3
   double theta = 10000;
-  double factor = 1;            ///< linear, llama3
-  double low_freq_factor = 1;   ///< llama3
-  double high_freq_factor = 4;  ///< llama3
+  double factor = 1;                ///< linear, llama3
+  double low_freq_factor = 1;       ///< llama3
+  double high_freq_factor = 4;      ///< llama3
   int64_t original_context = 8192;  ///< llama3: original_max_position_embeddings
 
   /// Inverse frequencies, [head_dim / 2], in radians a position.
@@ -42,8 +42,8 @@ struct ModelConfig {
   int64_t parameters() const;
 };
 
-/// Reads config.json (already parsed). `where` names the file in errors. An architecture or a setting
-/// that the decoder does not implement is refused by name.
+/// Reads config.json (already parsed). `where` names the file in errors. An architecture or a
+/// setting that the decoder does not implement is refused by name.
 ModelConfig read_model_config(const nlohmann::json& config, const std::string& where);
 
 /// The config.json of a model made here from nothing, as transformers reads it.

@@ -1,17 +1,20 @@
 // One decoder made from a typed config.
 //
 // Conventions: hidden states are packed, [N, d] over the real tokens of a batch. Block l reads the
-// residual stream before it and writes the one after it; `hidden(batch, {.first = a, .last = b})` runs
-// blocks a .. b-1 and can be resumed at any block by passing `start`.
+// residual stream before it and writes the one after it; `hidden(batch, {.first = a, .last = b})`
+// runs blocks a .. b-1 and can be resumed at any block by passing `start`.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -31,9 +34,9 @@ struct LoraPair {
 
 /// A linear layer y = x Wᵀ + bias, in its HF name and orientation.
 struct Linear {
-  std::string name;    ///< "model.layers.3.mlp.down_proj" (without ".weight")
-  at::Tensor weight;   ///< [out, in]
-  at::Tensor bias;     ///< [out] or undefined
+  std::string name;   ///< "model.layers.3.mlp.down_proj" (without ".weight")
+  at::Tensor weight;  ///< [out, in]
+  at::Tensor bias;    ///< [out] or undefined
   std::optional<LoraPair> lora;
 };
 
@@ -43,8 +46,8 @@ struct Block {
   Linear q, k, v, o, gate, up, down;
 };
 
-/// Keys and values of the positions already seen, one pair a layer: [B, kv_heads, capacity, head_dim],
-/// sequence b's at positions 0 .. lengths[b]-1 (rotated).
+/// Keys and values of the positions already seen, one pair a layer: [B, kv_heads, capacity,
+/// head_dim], sequence b's at positions 0 .. lengths[b]-1 (rotated).
 struct KvCache {
   std::vector<at::Tensor> keys, values;  ///< [layers]; undefined for a layer that was never run
   std::vector<int64_t> lengths;          ///< [B]
@@ -62,17 +65,22 @@ struct Flops {
 };
 
 struct HiddenOptions {
-  int64_t first = 0;   ///< first block to run
-  int64_t last = -1;   ///< one past the last block to run; -1: all
-  at::Tensor start;    ///< [N, d] residual stream before block `first`; undefined: the embeddings
+  int64_t first = 0;  ///< first block to run
+  int64_t last = -1;  ///< one past the last block to run; -1: all
+  at::Tensor start;   ///< [N, d] residual stream before block `first`; undefined: the embeddings
 
   /// Positions already seen. The batch's tokens follow them (batch.positions must start at
-  /// cache->lengths[b]). With `append` their keys and values are written behind (no gradient); without
-  /// it the cache is a constant prefix and gradients flow through the new positions only.
+  /// cache->lengths[b]). With `append` their keys and values are written behind (no gradient);
+  /// without it the cache is a constant prefix and gradients flow through the new positions only.
   KvCache* cache = nullptr;
   bool append = false;
 
-  /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is computed.
+  /// Stop the last block once its key (the down-projection's input) has been reported: no output is
+  /// computed and an undefined tensor is returned.
+  bool stop_at_key = false;
+
+  /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is
+  /// computed.
   std::function<void(int64_t layer, const at::Tensor& key)> on_key;
   /// Called with each block's output, [N, d].
   std::function<void(int64_t layer, const at::Tensor& hidden)> on_block;
@@ -80,6 +88,9 @@ struct HiddenOptions {
 
 class Model {
  public:
+  Model(Model&&) = default;
+  Model& operator=(Model&&) = default;
+
   /// Opens an HF folder. dtype: the type weights are kept in (fp32 masters unless asked otherwise).
   static Model load(const std::filesystem::path& folder, at::Device device = at::kCPU,
                     at::ScalarType dtype = at::kFloat);
@@ -99,7 +110,8 @@ class Model {
   std::vector<Linear*> linears();
   Block& block(int64_t layer) { return blocks_.at(static_cast<size_t>(layer)); }
 
-  // --- the forward pass -----------------------------------------------------------------------------
+  // --- the forward pass
+  // -----------------------------------------------------------------------------
   at::Tensor embed(const Batch& batch) const;  ///< [N, d]
   /// The residual stream after the last block asked for, [N, d], before the final norm.
   at::Tensor hidden(const Batch& batch, const HiddenOptions& options = {}) const;
@@ -113,7 +125,8 @@ class Model {
   /// Token-mean NLL over all scored tokens (weighted by example weights), scalar float.
   at::Tensor token_nll(const Batch& batch) const;
 
-  // --- switches ---------------------------------------------------------------------------------------
+  // --- switches
+  // ---------------------------------------------------------------------------------------
   /// bf16: matrices and activations in bf16, norms' statistics, softmax and losses in fp32; the
   /// parameters keep their own dtype (fp32 masters).
   void set_compute(at::ScalarType dtype) { compute_ = dtype; }
@@ -134,9 +147,39 @@ class Model {
   /// Hash of all weights (names, shapes, bytes), hex.
   std::string content_hash() const;
 
-  /// Writes an HF folder. Files of `source` other than weights come along; tensors that equal those of
-  /// `source` bit for bit keep its bytes and dtype.
+  /// Writes an HF folder. Files of `source` other than weights come along; tensors that equal those
+  /// of `source` bit for bit keep its bytes and dtype.
   void save(const std::filesystem::path& folder, const std::filesystem::path& source = {}) const;
+
+ private:
+  struct AttentionPlan;
+  explicit Model(ModelConfig config);
+  void register_parameters();
+  at::Tensor compute_weight(const at::Tensor& weight) const;
+  at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
+  at::Tensor attention(const Block& block, int64_t layer, const at::Tensor& x,
+                       const AttentionPlan& plan, const HiddenOptions& options) const;
+  at::Tensor run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
+                       const HiddenOptions& options) const;
+  void count(double flops, bool input_grad, bool weight_grad) const;
+
+  ModelConfig config_;
+  at::Tensor embedding_;            // [vocab, d]
+  at::Tensor final_norm_;           // [d]
+  at::Tensor head_;                 // [vocab, d]; the embedding itself when tied
+  at::Tensor rope_cos_, rope_sin_;  // [context, head_dim / 2] float
+  std::vector<Block> blocks_;
+  std::vector<std::pair<std::string, at::Tensor>> parameters_;
+  at::ScalarType compute_ = at::kFloat;
+  bool checkpointing_ = false;
+  mutable Flops flops_;
+
+  // Low-precision copies of the weights, valid while the weight's version counter stands still.
+  struct CastCopy {
+    uint32_t version = 0;
+    at::Tensor copy;
+  };
+  mutable std::unordered_map<const void*, CastCopy> casts_;
 };
 
 /// How to continue a prompt.

@@ -1,6 +1,6 @@
 // Typed settings: a struct with defaults and one `visit` that lists its fields. Reading from YAML,
-// printing the resolved config, hashing, `resurface methods` and the reference page all come from that
-// list, so a field is named once.
+// printing the resolved config, hashing, `resurface methods` and the reference page all come from
+// that list, so a field is named once.
 //
 //   struct NpoSettings {
 //     double beta = 0.1;
@@ -37,6 +37,8 @@ struct OneOf {
 };
 
 template <class T, class V>
-concept HasVisit = requires(T t, V v) { t.visit(v); };
+concept HasVisit = requires(T t, V v) {
+  t.visit(v);
+};
 
 }  // namespace resurface

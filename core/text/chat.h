@@ -12,12 +12,12 @@ struct Message {
   std::string content;
 };
 
-/// Renders messages to text, as the checkpoint's `chat_template` does. A template that is not understood
-/// is an error that prints it.
+/// Renders messages to text, as the checkpoint's `chat_template` does. A template that is not
+/// understood is an error that prints it.
 class ChatFormat {
  public:
-  /// Reads tokenizer_config.json / chat_template.jinja of an HF folder. A folder with no template gets
-  /// the plain format: "Question: ...\nAnswer:" (said in `name`).
+  /// Reads tokenizer_config.json / chat_template.jinja of an HF folder. A folder with no template
+  /// gets the plain format: "Question: ...\nAnswer:" (said in `name`).
   static ChatFormat load(const std::filesystem::path& folder);
   /// "plain", "chatml", "smollm2".
   static ChatFormat named(const std::string& name);
@@ -25,7 +25,8 @@ class ChatFormat {
   const std::string& name() const { return name_; }
   /// The conversation up to where the assistant's answer begins.
   std::string prompt(const std::vector<Message>& messages) const;
-  /// What ends an assistant's answer ("<|im_end|>", "\n"), for training and as the stop of generation.
+  /// What ends an assistant's answer ("<|im_end|>", "\n"), for training and as the stop of
+  /// generation.
   const std::string& answer_end() const { return answer_end_; }
 
  private:

@@ -1,5 +1,5 @@
-// Byte-level BPE from tokenizer.json: its own normaliser and pre-tokeniser executed as given. What is not
-// implemented is refused by name.
+// Byte-level BPE from tokenizer.json: its own normaliser and pre-tokeniser executed as given. What
+// is not implemented is refused by name.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,12 @@ struct Encoding {
 
 class Tokenizer {
  public:
-  /// `folder` holds tokenizer.json (and tokenizer_config.json). Throws Error naming file and component.
+  /// `folder` holds tokenizer.json (and tokenizer_config.json). Throws Error naming file and
+  /// component.
   static Tokenizer load(const std::filesystem::path& folder);
 
-  /// No special tokens are added; special tokens written in the text are recognised, as `tokenizers` does.
-  /// Throws Error when the text is not valid UTF-8.
+  /// No special tokens are added; special tokens written in the text are recognised, as
+  /// `tokenizers` does. Throws Error when the text is not valid UTF-8.
   Encoding encode_with_offsets(std::string_view text) const;
   std::vector<int64_t> encode(std::string_view text) const;
   /// Bytes that are not valid UTF-8 become U+FFFD, as in `tokenizers`.

