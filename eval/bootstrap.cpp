@@ -27,7 +27,7 @@ class SplitMix {
 }  // namespace
 
 void to_json(nlohmann::json& json, const Interval& interval) {
-  json = {{"estimate", interval.estimate}, {"low", interval.low}, {"high", interval.high}};
+  json = {{"mean", interval.estimate}, {"low", interval.low}, {"high", interval.high}};
 }
 
 double weighted_mean(std::span<const double> weights, std::span<const double> sums,

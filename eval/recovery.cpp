@@ -36,12 +36,12 @@ struct Cut {
 // A run at one step: sums of the metric by cluster, and its cost.
 struct Cell {
   bool within = false;
-  double examples = 0, tokens = 0, flops = 0;
+  double utility = 1, examples = 0, tokens = 0, flops = 0;
   std::vector<double> sums, counts;
 };
 
 struct Value {
-  double metric = kNaN, examples = 0, tokens = 0, flops = 0;
+  double metric = kNaN, utility = 1, examples = 0, tokens = 0, flops = 0;
 };
 
 // One model's attack, ready to be averaged with any cluster weights.
@@ -60,6 +60,7 @@ class Curve {
         auto& run = seeds_[row.seed][{row.reach, row.learning_rate}];
         auto [cell, fresh] = run.try_emplace(row.step, empty(clusters.size()));
         cell->second.within = row.within_utility;
+        cell->second.utility = row.utility;
         cell->second.examples = static_cast<double>(row.examples);
         cell->second.tokens = static_cast<double>(row.tokens);
         cell->second.flops = row.flops;
@@ -80,7 +81,7 @@ class Curve {
   Value at(int64_t step, std::span<const double> weights) const {
     if (step == 0) return {.metric = start(weights)};
     if (seeds_.empty()) return {};
-    Value mean{.metric = 0};
+    Value mean{.metric = 0, .utility = 0};
     const auto share = 1 / static_cast<double>(seeds_.size());
     for (const auto& [seed, runs] : seeds_) {
       Value worst;
@@ -90,10 +91,11 @@ class Curve {
         const auto& c = cell->second;
         const double metric = weighted_mean(weights, c.sums, c.counts);
         if (std::isnan(worst.metric) || metric > worst.metric)
-          worst = {metric, c.examples, c.tokens, c.flops};
+          worst = {metric, c.utility, c.examples, c.tokens, c.flops};
       }
       if (std::isnan(worst.metric)) worst = {.metric = start(weights)};
       mean.metric += share * worst.metric;
+      mean.utility += share * worst.utility;
       mean.examples += share * worst.examples;
       mean.tokens += share * worst.tokens;
       mean.flops += share * worst.flops;
@@ -184,7 +186,7 @@ class Cutter {
     };
 
     std::vector<double> attacked, recovered, gap;
-    Value half{kNaN, kNever, kNever, kNever}, most = half;
+    Value half{kNaN, kNaN, kNever, kNever, kNever}, most = half;
     double half_steps = kNever, most_steps = kNever;
     for (size_t i = 0; i < steps_.size(); ++i) {
       const auto value = removed_.at(steps_[i], weights);
@@ -267,15 +269,15 @@ std::vector<Cut> cuts(std::span<const AttackRow> rows, const RecoverySettings& s
   return out;
 }
 
-std::string note_of(const Cutter& cutter, const AttackedModels& models,
-                    const RecoverySettings& settings) {
-  std::vector<std::string> notes;
+std::string reason_of(const Cutter& cutter, const AttackedModels& models,
+                      const RecoverySettings& settings) {
+  std::vector<std::string> reasons;
   if (!(cutter.drop() >= settings.smallest_drop))
-    notes.push_back(
+    reasons.push_back(
         fmt::format("recovered fractions are undefined: implanted - removed is {:.3g}, below {:g}",
                     cutter.drop(), settings.smallest_drop));
-  if (models.oracle.empty()) notes.emplace_back("the oracle is unknown");
-  return fmt::format("{}", fmt::join(notes, "; "));
+  if (models.oracle.empty()) reasons.emplace_back("the oracle is unknown");
+  return fmt::format("{}", fmt::join(reasons, "; "));
 }
 
 }  // namespace
@@ -301,11 +303,12 @@ std::vector<Recovery> recovery(const AttackedModels& models, const RecoverySetti
     r.oracle_gap_auc = found[kGapAuc];
     r.half = {found[kHalfSteps], found[kHalfExamples], found[kHalfTokens]};
     r.most = {found[kMostSteps], found[kMostExamples], found[kMostTokens]};
-    r.note = note_of(cutter, models, settings);
+    r.reason = reason_of(cutter, models, settings);
     for (size_t i = 0; i < cutter.steps().size(); ++i) {
       const auto figure = [&](PointFigure f) { return found[point_figure(i, f)]; };
       const auto effort = cutter.removed_at(cutter.steps()[i]);
       r.points.push_back({.step = cutter.steps()[i],
+                          .utility = effort.utility,
                           .examples = effort.examples,
                           .tokens = effort.tokens,
                           .flops = effort.flops,
@@ -373,6 +376,7 @@ void to_json(nlohmann::json& json, const Recovery& r) {
   auto points = nlohmann::json::array();
   for (const auto& p : r.points)
     points.push_back({{"step", p.step},
+                      {"utility", p.utility},
                       {"examples", p.examples},
                       {"tokens", p.tokens},
                       {"flops", p.flops},
@@ -398,7 +402,7 @@ void to_json(nlohmann::json& json, const Recovery& r) {
           {"half", effort(r.half)},
           {"most", effort(r.most)},
           {"points", std::move(points)},
-          {"note", r.note}};
+          {"reason", r.reason}};
 }
 
 void to_json(nlohmann::json& json, const RecoveryDifference& d) {

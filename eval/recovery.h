@@ -50,7 +50,8 @@ struct AttackedModels {
 
 struct RecoveryPoint {
   int64_t step = 0;
-  double examples = 0, tokens = 0, flops = 0;  ///< mean over seeds of the worst-case runs
+  double utility = 1, examples = 0, tokens = 0,
+         flops = 0;  ///< mean over seeds of the worst-case runs
   Interval attacked, recovered, recovered_net;
   Interval implanted_attacked, oracle_attacked;
   Interval oracle_gap, injection;
@@ -71,7 +72,7 @@ struct Recovery {
   Interval auc, recovered_auc, oracle_gap_auc;
   Effort half, most;
   std::vector<RecoveryPoint> points;  ///< by step, 0 first
-  std::string note;                   ///< why figures are undefined; empty: they are not
+  std::string reason;                 ///< why figures are undefined; empty: they are not
 };
 /// Fields by their names; `half` and `most` are objects of `steps`, `examples`, `tokens`, and have
 /// "reached": false where the fraction is never reached.

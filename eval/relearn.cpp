@@ -8,6 +8,7 @@
 #include "core/run/error.h"
 #include "eval/score.h"
 #include "finetune/lora.h"
+#include "finetune/sft.h"
 
 namespace resurface {
 namespace {
@@ -197,16 +198,16 @@ class Attack {
     int64_t examples = 0, tokens = 0;
     double flops = 0, counted = 0;
 
-    const Objective sft = [&](Model& model, const ForgetRetainBatch& batch) {
+    const Objective counted_sft = [&](Model& model, const ForgetRetainBatch& batch) {
       examples += batch.forget.size();
-      return Loss{.forget = model.token_nll(batch.forget), .retain = {}};
+      tokens += batch.forget.scored();
+      return sft(model, batch);
     };
     TrainHooks hooks;
     if (!hooks_.label.empty())
       hooks.label = fmt::format("{}: {} rung {} {} rate {:g} seed {}", hooks_.label, name_,
                                 fmt::join(job.rungs, "+"), job.reach, job.rate, job.seed);
     hooks.on_step = [&](const StepReport& report) {
-      tokens += report.tokens;
       flops += model_.flops().total() - counted;
       const bool power_of_two = (report.step & (report.step - 1)) == 0;
       if (power_of_two || report.step == settings_.steps) {
@@ -226,8 +227,9 @@ class Attack {
 
     model_.reset_flops();
     try {
-      train(model_, sft, {}, {.forget = benign ? data_.benign : data_.lines, .retain = {}},
-            trainer_settings(job), static_cast<uint64_t>(job.seed), hooks);
+      train(model_, counted_sft, sft_needs,
+            {.forget = benign ? data_.benign : data_.lines, .retain = {}}, trainer_settings(job),
+            static_cast<uint64_t>(job.seed), hooks);
     } catch (const Interrupted&) {
       throw;
     } catch (const Error&) {
