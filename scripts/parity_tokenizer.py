@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Compares `resurface tokenize` with Hugging Face's `tokenizers`, both ways.
+
+    scripts/parity_tokenizer.py MODEL_FOLDER [--binary build/cpu/resurface] [--text FILE ...]
+
+Strings: lines of --text files (the repository's own text by default) and random ones made from every
+plane of Unicode, Chinese, emoji, control characters, white space, numbers, words and special tokens.
+Prints counts; exits 1 when any string differs.
+
+Random characters are drawn from those that Unicode 14 assigns (Python 3.11's unicodedata) and from what
+no version assigns: PCRE2 10.42 knows Unicode 14 while `tokenizers` knows 16, and a letter that is too new
+for one of them is split off by it. --new-characters counts those as well, without failing.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+CHINESE = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经十三之进着等部度家电力里如水化高自二理起小物现实加量都两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义事平形相全表间样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想已通并提直题党程展五果料象员革位入常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几九区强放决西被干做必战先回则任取据处队南给色光门即保治北造百规热领七海口东导器压志世金增争济阶油思术极交受联什认六共权收证改清己美再采转更单风切打白教速花带安场身车例真务具万每目至达走积示议声报斗完类八离华名确才科张信马节话米整空元况今集温传土许步群广石记需段研界拉林律叫且究观越织装台湾，。！？、；：「」『』（）《》"
+EMOJI = ["😀", "🎉", "👩‍👩‍👧‍👦", "🇹🇼", "🇺🇳", "❤️", "👍🏽", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "1️⃣", "☃", "🫠"]
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", " \n", "\u00a0", "\u3000", "\u2028", "\u2029", "\x0b",
+          "\x0c", "\x85", "\u1680", "\u180e", "\u200b", "\u202f", "\ufeff", "\u2000"]
+PIECES = ["'s", "'S", "'re", "'LL", "’s", "'ſ", "don't", "I'VE", "1234567", "3.14", "1,000", "½", "Ⅷ", "٣٤٥", "१२",
+          "e\u0301", "é", "Å", "Å", "ﬁ", "ß", "ẞ", "İ", "ı", "Σ", "ς", "ǅ", "한", "\u1112\u1161\u11ab", "가", "か\u3099",
+          "ـ", "لا", "عربي", "नमस्ते", "ไทย", "κόσμος", "Привет", "a\u0300\u0316", "\u0344", "ḍ̇", "_", "__init__", "==",
+          "//", "...", "!?", "$", "€", "{}", "<|", "|>", "<", "\\n", "http://", "@", "#", "camelCase", "UPPER", "\x00"]
+
+
+def code_points():
+    """Assigned in Unicode 14, private use, and non-characters, which stay unassigned for ever."""
+    assigned, newer = [], []
+    for plane in range(17):
+        for low in range(0x10000):
+            c = plane << 16 | low
+            if 0xD800 <= c <= 0xDFFF:
+                continue
+            if unicodedata.category(chr(c)) != "Cn" or low >= 0xFFFE or 0xFDD0 <= c <= 0xFDEF:
+                assigned.append(c)
+            else:
+                newer.append(c)
+    return assigned, newer
+
+
+def random_string(rng, points, words, special):
+    def one():
+        kind = rng.random()
+        if kind < 0.25:
+            return rng.choice(words)
+        if kind < 0.42:
+            return rng.choice(SPACES)
+        if kind < 0.54:
+            return "".join(rng.choices(CHINESE, k=rng.randint(1, 8)))
+        if kind < 0.66:
+            return rng.choice(PIECES)
+        if kind < 0.72:
+            return str(rng.randint(0, 10 ** rng.randint(1, 12)))
+        if kind < 0.77:
+            return chr(rng.randint(0, 0x9F))
+        if kind < 0.82:
+            return rng.choice(EMOJI)
+        if kind < 0.87:
+            return rng.choice(special)
+        if kind < 0.95:
+            return chr(rng.choice(points))
+        start = rng.randrange(len(points) - 20)  # neighbours: one script
+        return "".join(chr(rng.choice(points[start:start + 20])) for _ in range(rng.randint(1, 5)))
+
+    return "".join(one() for _ in range(rng.randint(0, 14)))
+
+
+def run(binary, model, lines, *flags):
+    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as got:
+        given.writelines(json.dumps(line) + "\n" for line in lines)
+        given.seek(0)
+        subprocess.run([binary, "tokenize", "--model", model, *flags], stdin=given, stdout=got, check=True)
+        got.seek(0)
+        out = [json.loads(line) for line in got]
+    if len(out) != len(lines):
+        sys.exit(f"{binary} answered {len(out)} lines to {len(lines)}")
+    return out
+
+
+def compare(kind, given, ours, theirs):
+    wrong = [i for i in range(len(given)) if ours[i] != theirs[i]]
+    print(f"{kind}: {len(given)} compared, {len(wrong)} differ")
+    for i in wrong[:5]:
+        print(f"  {given[i]!r}\n    ours   {ours[i]}\n    theirs {theirs[i]}")
+    return not wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="folder with tokenizer.json")
+    parser.add_argument("--binary", default=str(ROOT / "build/cpu/resurface"))
+    parser.add_argument("--text", type=Path, nargs="*", help="text files whose lines are compared too")
+    parser.add_argument("--count", type=int, default=200_000, help="random strings")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--new-characters", action="store_true", help="also count strings with newer characters")
+    args = parser.parse_args()
+
+    files = args.text
+    if files is None:
+        tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True).stdout.split("\n")
+        endings = (".md", ".h", ".cpp", ".py", ".jsonl", ".txt")
+        files = [ROOT / name for name in tracked if name.endswith(endings)]
+    real = sorted({line for file in files for line in file.read_text("utf-8").splitlines(keepends=True)})
+
+    reference = Tokenizer.from_file(str(Path(args.model) / "tokenizer.json"))
+    special = [token.content for token in reference.get_added_tokens_decoder().values()] or ["<none>"]
+    special += [token[:-1] for token in special]
+    words = sorted({word for line in real for word in line.split()}) or ["word"]
+    assigned, newer = code_points()
+    rng = random.Random(args.seed)
+    strings = real + [random_string(rng, assigned, words, special) for _ in range(args.count)]
+    strings += [chr(c) for c in range(0x3000)] + [f"a{chr(c)} 1" for c in range(0x3000)]
+
+    expected = [e.ids for e in reference.encode_batch(strings, add_special_tokens=False)]
+    print(f"{len(real)} real and {len(strings) - len(real)} made strings, {sum(map(len, expected))} tokens")
+    good = compare("encode", strings, run(args.binary, args.model, strings), expected)
+
+    id_lists = expected[:50_000]
+    size = reference.get_vocab_size()
+    id_lists += [[rng.randrange(size) for _ in range(rng.randint(0, 12))] for _ in range(50_000)]
+    texts = reference.decode_batch(id_lists, skip_special_tokens=False)
+    good &= compare("decode", id_lists, run(args.binary, args.model, id_lists, "--decode"), texts)
+
+    if args.new_characters:
+        strings = [random_string(rng, newer, words, special) for _ in range(args.count // 10)]
+        expected = [e.ids for e in reference.encode_batch(strings, add_special_tokens=False)]
+        compare("newer characters (not counted)", strings, run(args.binary, args.model, strings), expected)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
