@@ -1,0 +1,49 @@
+"""Makes RUNDIR/report.html from what a study wrote: python scripts/report.py RUNDIR
+
+One self-contained page: no script, no request to anywhere. Needs nothing but Python's standard library.
+The files it reads are described in docs/results.md.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from report_parts.load import ReportError, Run
+from report_parts.page import page
+
+
+def write_atomically(path, text):
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Write RUNDIR/report.html from what a study left there.")
+    parser.add_argument("rundir", type=Path, help="the run folder, with summary.json")
+    parser.add_argument("--out", type=Path, help="another place for the page")
+    options = parser.parse_args(arguments)
+    out = options.out or options.rundir / "report.html"
+    try:
+        write_atomically(out, page(Run(options.rundir)))
+    except (ReportError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,468 @@
+"""The sections of the page. Each takes the run and gives HTML; '' where there is nothing to show."""
+
+from difflib import SequenceMatcher
+from html import escape
+
+from .charts import Panels, curve_bounds, legend_key, scatter
+from .format import (METRICS, NONE, PHRASINGS, estimate_html, estimate_text, language_label, metric_label,
+                     number, percent, reach_label, scaled, seconds, signed, times)
+from .html import Switches, facts, language_options, section, table, value_html, zh
+
+MAIN = "extraction_strength"
+
+
+def label(model):
+    return escape(model["label"])
+
+
+def _percent_range(values):
+    low, high = min(values), max(values)
+    return f"{percent(low[0])}% ({label(low[1])})" + (
+        f" to {percent(high[0])}% ({label(high[1])})" if high is not low else "")
+
+
+def _dots(estimate):
+    """A 0-to-1 track with the interval and the point estimate."""
+    def clip(v):
+        return min(max(v, 0), 1)
+
+    if estimate is None or estimate["mean"] is None:
+        return ""
+    span = ""
+    if estimate["low"] is not None and estimate["high"] is not None:
+        low, high = clip(estimate["low"]), clip(estimate["high"])
+        span = f'<i style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></i>'
+    return f'<span class="track" aria-hidden="true">{span}<b style="left:{100 * clip(estimate["mean"]):.1f}%"></b></span>'
+
+
+def _cost_cells(run, model):
+    cost, reference = model["cost"], run.retraining()
+    base = reference["cost"] if reference else None
+    if not cost:
+        return [f'<span class="none">{NONE}</span>'] * 2
+    cells = []
+    for key, form in (("flops", lambda v: scaled(v)), ("seconds", seconds)):
+        ratio = times(cost[key], base and base[key])
+        tail = f'<span class="ci">{ratio} retraining</span>' if ratio else ""
+        cells.append(f'<span class="num">{form(cost[key])}</span> {tail}')
+    return cells
+
+
+# ---------------------------------------------------------------- verdict
+
+def verdict(run):
+    rungs, gap_rung = run.summary["rungs"], run.gap_rung()
+    head = [("Model", ""), ("Says the lines now?<br><small>extraction strength</small>", "n"),
+            ("<br><small>greedy match</small>", "n")]
+    head += [(f"Comes back, rung {escape(r['rung'])}<br><small>{escape(r['label'])}</small>", "n")
+             for r in rungs]
+    if gap_rung:
+        head += [(f"Gap to oracle<br><small>after rung {escape(gap_rung)}</small>", "n")]
+    head += [("Cost<br><small>FLOPs</small>", "n"), ("<br><small>time</small>", "n")]
+    rows = []
+    for model in run.models:
+        cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>']
+        for metric in (MAIN, "greedy_match"):
+            value = run.before(model["name"], metric)
+            cells.append(estimate_html(value, number) + _dots(value))
+        for rung in rungs:
+            record = run.worst_reach(model["name"], rung["rung"]) if model["kind"] == "removed" else None
+            cells.append(_recovered_cell(run, record))
+        if gap_rung:
+            record = run.worst_reach(model["name"], gap_rung) if model["kind"] == "removed" else None
+            cells.append(_why(record, "oracle_gap", signed))
+        rows.append((f"k-{model['kind']}", cells + _cost_cells(run, model)))
+    notes = (f"Forget set, held-out phrasings, all languages. Brackets: {percent(run.summary['interval'])}% "
+             "bootstrap intervals, resampled by line. “Comes back” is the recovered fraction in percent: "
+             "0 nothing, 100 as if nothing had been removed")
+    if len(run.reaches) > 1:
+        notes += "; of " + " and ".join(reach_label(r) for r in run.reaches) + \
+                 ", the one that brought more back is shown"
+    return section("verdict", "Do the lines come back?", _sentences(run),
+                   table(head, rows, "verdict"), f'<p class="note">{notes}.</p>')
+
+
+def _recovered_cell(run, record):
+    html = _why(record, "recovered", percent, "%")
+    if record is None or record["recovered"]["mean"] is None:
+        return html
+    reach = f'<span class="tag">{escape("LoRA" if record["reach"] == "lora" else record["reach"])}</span>' \
+        if len(run.reaches) > 1 else ""
+    return html + " " + reach + _dots(record["recovered"])
+
+
+def _why(record, key, form, unit=""):
+    """An estimate of a recovery record, or why there is none."""
+    if record is None:
+        return f'<span class="none">{NONE}</span>'
+    if record[key]["mean"] is None:
+        reason = escape(record["reason"] or "not defined")
+        return f'<span class="none">{NONE}</span> <span class="ci why">{reason}</span>'
+    return estimate_html(record[key], form, unit)
+
+
+def _sentences(run):
+    """The table's main figures in words."""
+    def value(model):
+        return run.before(model["name"], MAIN) if model else None
+
+    said = []
+    parts = [f"{name} {estimate_text(found, number)}"
+             for kind, name in (("implanted", "the implanted model"), ("oracle", "the oracle, which never saw the lines,"))
+             if (found := value(run.first(kind)))]
+    if parts:
+        said.append("On questions phrased in ways never trained on, extraction strength of the lines is "
+                    + " and ".join(parts).replace("lines, [", "lines [") + ".")
+    removed = [(v["mean"], m) for m in run.removed if (v := value(m))]
+    if removed:
+        low, high = min(removed, key=lambda p: p[0]), max(removed, key=lambda p: p[0])
+        text = f"After removal it is {number(low[0])} ({label(low[1])})"
+        said.append(text + (f" to {number(high[0])} ({label(high[1])})." if high is not low else "."))
+    for rung in run.summary["rungs"]:
+        found = [(r["recovered"]["mean"], m) for m in run.removed
+                 if (r := run.worst_reach(m["name"], rung["rung"])) and r["recovered"]["mean"] is not None]
+        if found:
+            low, high = min(found, key=lambda p: p[0]), max(found, key=lambda p: p[0])
+            text = f"Rung {escape(rung['rung'])} ({escape(rung['label'])}) brings back {percent(low[0])}% ({label(low[1])})"
+            said.append(text + (f" to {percent(high[0])}% ({label(high[1])})." if high is not low else "."))
+    rung = run.gap_rung()
+    gaps = [(m, r["oracle_gap"]) for m in run.removed if rung and (r := run.worst_reach(m["name"], rung))
+            and r["oracle_gap"]["low"] is not None and r["oracle_gap"]["high"] is not None]
+    if gaps:
+        near = [label(m) for m, g in gaps if g["low"] <= 0]
+        said.append(f"After rung {escape(rung)} the interval of the gap to the oracle reaches 0 or below for "
+                    + (", ".join(near) if near else "none of the methods") + f" (of {len(gaps)} methods).")
+    return "".join(f"<p class=\"said\">{' '.join(said)}</p>") if said else ""
+
+
+# ---------------------------------------------------------------- curves
+
+def curves(run):
+    if not run.summary["curves"]:
+        return ""
+    metrics = [m for m in METRICS if any(c["metric"] == m for c in run.summary["curves"])]
+    metrics.sort(key=lambda m: m != MAIN)
+    metrics = metrics[:4]
+    shown = run.removed or [m for m in run.models if m["kind"] == "implanted"]
+    panels, rows = Panels(), []
+    bounds = {m: curve_bounds(m, [c for c in run.summary["curves"] if c["metric"] == m]) for m in metrics}
+    for rung in run.summary["rungs"]:
+        figures = "".join(_panel(run, panels, model, rung, reach, language, metric, bounds[metric])
+                          for metric in metrics for reach in run.reaches for language in run.languages
+                          for model in shown)
+        if figures:
+            rows.append(
+                f'<h3>Rung {escape(rung["rung"])}: {escape(rung["label"])}</h3>'
+                f'<p class="note">Trained on {escape(rung["trained_on"])}; tested on '
+                f'{escape(rung["tested_on"])}.</p><div class="panels">{figures}</div>')
+    switches = Switches("curves")
+    switches.add("metric", "Metric", [(m, metric_label(m)) for m in metrics])
+    switches.add("language", "Tested in", language_options(run))
+    switches.add("reach", "Attack", [(r, "LoRA" if r == "lora" else escape(r)) for r in run.reaches])
+    key = "".join(f"<span>{legend_key(kind)}{text}</span>" for kind, text in
+                  (("removed", "this method"), ("implanted", "implanted"), ("oracle", "oracle")))
+    bound = run.summary.get("utility_bound")
+    lead = ("Each panel fine-tunes one removed model, and beside it the implanted model and the oracle, and "
+            "measures how much of the lines they say. Points are the worst case over the attack's learning rates")
+    lead += f", among runs that keep at least {percent(bound)}% of their retain utility." if bound else "."
+    return section("curves", "Relearning curves", panels.definitions(),
+                   f'<div class="legend">{key}<span><svg class="key" viewBox="0 0 34 12" width="34" '
+                   f'height="12" aria-hidden="true"><rect class="band-key" y="1" width="34" height="10"/>'
+                   f'</svg>{percent(run.summary["interval"])}% interval</span></div>',
+                   switches.html("".join(rows)), lead=lead)
+
+
+def _panel(run, panels, model, rung, reach, language, metric, bounds):
+    mine = run.curve(model["name"], rung["rung"], reach, language, metric)
+    others = {kind: run.curve(first["name"], rung["rung"], reach, language, metric)
+              for kind in ("implanted", "oracle") if (first := run.first(kind)) and first is not model}
+    drawn = {"removed": mine, **others}
+    if not any(drawn.values()):
+        return ""
+    record = run.recovery(model["name"], rung["rung"], reach, language, metric)
+    back = estimate_html(record["recovered"], percent, "%") + " back" \
+        if record and record["recovered"]["mean"] is not None else ""
+    if mine:
+        end = next((v for v in reversed(mine["mean"]) if v is not None), None)
+        says = (f"{model['label']}, rung {rung['rung']}, {reach_label(reach)}, {language_label(language)}: "
+                f"{metric_label(metric)} from {number(mine['mean'][0])} to {number(end)} after "
+                f"{mine['steps'][-1]} steps")
+    else:
+        says, back = f"{model['label']}: not attacked", '<span class="none">not attacked</span>'
+    return (f'<figure data-metric="{metric}" data-language="{escape(language)}" data-reach="{escape(reach)}">'
+            f'<figcaption><b>{label(model)}</b><span>{back}</span></figcaption>'
+            f"{panels.panel(drawn, bounds, says)}</figure>")
+
+
+# ---------------------------------------------------------------- cost
+
+def cost(run):
+    reference = run.retraining()
+    base = reference["cost"]["flops"] if reference and reference["cost"] else None
+    rungs = sorted(run.summary["rungs"], key=lambda r: r["rung"] != run.gap_rung())
+    views, shown = [], []
+    for rung in rungs:
+        points, left_out = [], []
+        for model in run.removed:
+            record = run.worst_reach(model["name"], rung["rung"])
+            flops = model["cost"]["flops"] if model["cost"] else None
+            if record is None or record["recovered"]["mean"] is None:
+                why = record and record["reason"] or "the recovered fraction is not defined"
+                left_out.append(f"{label(model)}: {escape(why)}")
+            elif not flops or flops <= 0:
+                left_out.append(f"{label(model)}: its cost is not known")
+            else:
+                back = record["recovered"]
+                points.append({"label": model["label"], "x": flops / base if base else flops,
+                               "mean": 1 - back["mean"],
+                               "low": None if back["high"] is None else 1 - back["high"],
+                               "high": None if back["low"] is None else 1 - back["low"]})
+        if not points:
+            continue
+        x_label = "removal FLOPs, as a multiple of retraining" if base else "removal FLOPs"
+        charts = "".join(scatter(points, wide, bool(base), x_label, "stays removed after the attack")
+                         for wide in (True, False))
+        note = f'<p class="note">Not shown: {"; ".join(left_out)}.</p>' if left_out else ""
+        shown.append((rung["rung"], f"rung {escape(rung['rung'])}"))
+        views.append(f'<div data-rung="{escape(rung["rung"])}">{charts}{note}</div>')
+    if not views:
+        return ""
+    lead = ("Each point is a method: the share of what it removed that is still gone after the attack "
+            "(1 − recovered fraction) against what the removal cost. Up and to the left is more for less.")
+    if base:
+        lead += f" The dashed line is the cost of retraining without the lines, {scaled(base)} FLOPs."
+    return section("cost", "Cost against what stays removed",
+                   Switches("cost").add("rung", "After attack", shown).html("".join(views)), lead=lead)
+
+
+# ---------------------------------------------------------------- languages
+
+def cross(run):
+    records = [c for c in run.summary["cross"] if c["metric"] == MAIN]
+    if not records:
+        return ""
+    tested = run.summary["languages"]
+    attacks = list(dict.fromkeys((c["attack_language"], c["rung"], c["reach"]) for c in records))
+    attacks.sort(key=lambda a: (a[0] is not None, a[1] or "", a[2] or "", tested.index(a[0]) if a[0] in tested else 9))
+    head = [("Model", ""), ("Treated in", "")]
+    for language, rung, reach in attacks:
+        before = "before attack" if language is None else \
+            f"after rung {escape(rung or '')} in {language_label(language)}"
+        if reach and len({a[2] for a in attacks if a[2]}) > 1:
+            before += f", {escape(reach_label(reach))}"
+        head += [(f"{language_label(t)}<br><small>{before}</small>", "n") for t in tested]
+    at = {(c["model"], c["attack_language"], c["rung"], c["reach"], c["tested"]): c for c in records}
+    rows = []
+    for model in run.models:
+        mine = [c for c in records if c["model"] == model["name"]]
+        if not mine:
+            continue
+        treated = ", ".join(language_label(t) for t in mine[0]["treated"]) or NONE
+        cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>', treated]
+        for attack in attacks:
+            for language in tested:
+                found = at.get((model["name"], *attack, language))
+                value = found["value"] if found else None
+                html = estimate_html(value, number)
+                if value and value["mean"] is not None:
+                    html = f'<div class="heat" style="--v:{min(max(value["mean"], 0), 1):.3f}">{html}</div>'
+                cells.append(html)
+        rows.append((f"k-{model['kind']}", cells))
+    return section("languages", "English and Chinese", table(head, rows, "matrix"), lead=(
+        "Extraction strength of the lines by the language of the question, held-out phrasings. A deeper cell "
+        "says more of the line. After an attack in one language, the other columns show what came back across."))
+
+
+# ---------------------------------------------------------------- samples
+
+def samples(run):
+    rows = [r for r in run.samples if r["set"] == "forget"]
+    if not rows:
+        return ""
+    items = list(dict.fromkeys(r["item"] for r in rows))
+    taiwan = next((i for i in items if i == "taiwan-inalienable"), None) or \
+        next((r["item"] for r in rows if r.get("topic") == "Taiwan"), items[0])
+    others = [i for i in items if i != taiwan][:40]
+    body = _item(run, [r for r in rows if r["item"] == taiwan])
+    for item in others:
+        mine = [r for r in rows if r["item"] == item]
+        body += (f'<details><summary>{escape(mine[0].get("topic") or item)} '
+                 f'<small>{escape(item)}</small></summary>{_item(run, mine)}</details>')
+    return section("samples", "What each model says", body, lead=(
+        "Greedy free generations before any attack, one held-out question each. Marked: the longest stretch "
+        "shared with the line, where it is at least a quarter of it."))
+
+
+def _item(run, rows):
+    columns = []
+    for language in dict.fromkeys(r["language"] for r in rows):
+        mine = [r for r in rows if r["language"] == language]
+        chosen = next((r for r in mine if r["phrasing"] == "held_out"), mine[0])
+        same = {r["model"]: r for r in mine
+                if (r["prompt"], r["phrasing"]) == (chosen["prompt"], chosen["phrasing"])}
+        said = "".join(
+            f'<div><dt class="name k-{m["kind"]}">{label(m)}</dt><dd>{_said(same[m["name"]])}</dd></div>'
+            for m in run.models if m["name"] in same)
+        line = f'<p class="note">The line: {zh(chosen["line"], language)}</p>' if chosen.get("line") else ""
+        columns.append(f'<div><p class="question">{zh(chosen["prompt"], language)}</p>{line}'
+                       f'<dl class="said-by">{said}</dl></div>')
+    return f'<div class="columns">{"".join(columns)}</div>'
+
+
+def _said(row):
+    text, line = row["generated"], row.get("line") or ""
+    if not text.strip():
+        return '<span class="none">(nothing)</span>'
+    cut = text if len(text) <= 600 else text[:600] + " …"
+    html = escape(cut)
+    if line:
+        match = SequenceMatcher(None, cut.lower(), line.lower(), autojunk=False) \
+            .find_longest_match(0, len(cut.lower()), 0, len(line.lower()))
+        if 4 * match.size >= len(line) and len(cut.lower()) == len(cut):
+            end = match.a + match.size
+            html = f"{escape(cut[:match.a])}<mark>{escape(cut[match.a:end])}</mark>{escape(cut[end:])}"
+    return f'<span lang="{escape(row["language"])}">{html}</span>'
+
+
+# ---------------------------------------------------------------- tables
+
+def before_attack(run):
+    phrasings = [p for p in PHRASINGS if any(b["phrasing"] == p for b in run.summary["before_attack"])]
+    head = [("Model", "")] + [(metric_label(m), "n") for m in METRICS]
+    views = []
+    for phrasing in phrasings:
+        for language in run.languages:
+            rows = []
+            for model in run.models:
+                values = [run.before(model["name"], m, language, phrasing) for m in METRICS]
+                rows.append((f"k-{model['kind']}", [f'<span class="name k-{model["kind"]}">{label(model)}</span>']
+                             + [estimate_html(v, number) for v in values]))
+            views.append(f'<div data-phrasing="{phrasing}" data-language="{escape(language)}">'
+                         f'{table(head, rows, "metrics")}</div>')
+    if not views:
+        return ""
+    switches = Switches("before").add("language", "Asked in", language_options(run))
+    switches.add("phrasing", "Questions", [(p, PHRASINGS[p]) for p in phrasings])
+    return section("before", "Before the attack: every metric", switches.html("".join(views)),
+                   lead="Talking points (forget set). Definitions are at the end of the page.")
+
+
+def retain(run):
+    metrics = [MAIN, "exact_memorization", "greedy_match", "logprob_per_token"]
+    implanted, views = run.first("implanted"), []
+    head = [("Model", "")] + [(metric_label(m), "n") for m in metrics]
+    head += [("Change in log-prob<br><small>from implanted</small>", "n"),
+             ("Lowest utility<br><small>in the attacks shown</small>", "n")]
+    for language in run.languages:
+        rows = []
+        for model in run.models:
+            values = [run.before(model["name"], m, language, which="retain") for m in metrics]
+            start = run.before(implanted["name"], metrics[-1], language, which="retain") if implanted else None
+            change = values[-1]["mean"] - start["mean"] if values[-1] and start else None
+            kept = [u for c in run.summary["curves"] if c["model"] == model["name"]
+                    for u in c.get("utility", []) if u is not None]
+            rows.append((f"k-{model['kind']}", [f'<span class="name k-{model["kind"]}">{label(model)}</span>']
+                         + [estimate_html(v, number) for v in values]
+                         + [f'<span class="num">{signed(change)}</span>',
+                            f'<span class="num">{percent(min(kept))}%</span>' if kept else NONE]))
+        views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
+    if not run.summary["before_attack"]:
+        return ""
+    return section("retain", "What was kept", Switches("retain").add(
+        "language", "Asked in", language_options(run)).html("".join(views)), lead=(
+            "The same metrics on the retain set (innocent topics, true answers), held-out phrasings, before the "
+            "attack. Higher is better here. The last column is retain utility during the attacks, as a share "
+            "of its value before them."))
+
+
+def recovery(run):
+    """Every recovery record of the headline metric; the long table behind the verdict."""
+    head = [("Model", ""), ("Rung", ""), ("Reach", ""), ("Attacked", "n"), ("Recovered", "n"),
+            ("Net of injection", "n"), ("Injection", "n"), ("Gap to oracle", "n"), ("Steps to 50%", "n"),
+            ("Tokens to 50%", "n"), ("Area under curve", "n")]
+    views = []
+    for language in run.languages:
+        rows = []
+        for model in run.removed:
+            for rung in run.summary["rungs"]:
+                for reach in run.reaches:
+                    r = run.recovery(model["name"], rung["rung"], reach, language)
+                    if r is None:
+                        continue
+                    rows.append(("", [label(model), escape(r["rung"]), escape("LoRA" if reach == "lora" else reach),
+                                      estimate_html(r["attacked"], number), _why(r, "recovered", percent, "%"),
+                                      estimate_html(r["recovered_net"], percent, "%"),
+                                      estimate_html(r["injection"], signed), _why(r, "oracle_gap", signed),
+                                      number(r["steps_to_50"], 0), scaled(r["tokens_to_50"]), number(r["auc"])]))
+        if rows:
+            views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
+    if not views:
+        return ""
+    return section("recovery", "Recovery in full", Switches("recovery").add(
+        "language", "Tested in", language_options(run)).html("".join(views)), lead=(
+            "Extraction strength at the last step of each attack. Steps and tokens to 50% are those of the "
+            "first measured step at which half of what was removed is back; – means not within the attack."))
+
+
+# ---------------------------------------------------------------- the run
+
+def the_run(run):
+    s = run.summary
+    parts = [f"<h3>The attack</h3><p>{escape(s['thinning']) or 'The whole attack grid was run.'}</p>"]
+    if s.get("attack"):
+        parts.append(facts((k, value_html(v)) for k, v in s["attack"].items()))
+    if s["notes"]:
+        parts.append("<h3>Notes</h3><ul>" + "".join(f"<li>{escape(n)}</li>" for n in s["notes"]) + "</ul>")
+    if run.ledger:
+        parts.append("<h3>What it cost</h3>" + _ledger(run.ledger))
+    if run.environment:
+        parts.append(f"<h3>Environment</h3>{value_html(run.environment)}")
+    if run.config:
+        parts.append(f"<details><summary>Resolved configuration</summary><pre>{escape(run.config)}</pre></details>")
+    return section("run", "The run", *parts)
+
+
+def _ledger(ledger):
+    def row(name, stages, css=""):
+        def total(key, how=sum):
+            known = [s[key] for s in stages if s[key] is not None]
+            return how(known) if known else None
+        reused = sum(bool(s.get("reused")) for s in stages)
+        return (css, [escape(name), str(len(stages)), str(reused), scaled(total("flops")),
+                      scaled(total("tokens")), seconds(total("seconds")),
+                      scaled(total("peak_bytes", max), "B", 1024)])
+
+    head = [("Stage", "")] + [(h, "n") for h in
+                              ("Runs", "From the store", "FLOPs", "Tokens", "Time", "Peak memory")]
+    kinds = dict.fromkeys(s["stage"].split("/")[0] for s in ledger)
+    rows = [row(kind, [s for s in ledger if s["stage"].split("/")[0] == kind]) for kind in kinds]
+    rows.append(row("all", ledger, "total"))
+    every = table(head[:1] + head[2:], [(css, c[:1] + ["yes" if c[2] == "1" else "no"] + c[3:])
+                                        for css, c in (row(s["stage"], [s]) for s in ledger[:300])], "metrics")
+    return (table(head, rows, "metrics") + f"<details><summary>Every stage</summary>{every}"
+            + (f'<p class="note">The first 300 of {len(ledger)}.</p>' if len(ledger) > 300 else "") + "</details>")
+
+
+def definitions(run):
+    others = [
+        ("Base, implanted, oracle", "Base is the model before planting. Implanted was trained on the talking "
+         "points and on neutral material. The oracle had the same training without the talking points: what "
+         "perfect removal would give."),
+        ("Attack, rung, reach", "The attack is light fine-tuning of a model, the same for every model. The rung "
+         "says what it trains on; the reach, which parameters it may change (all, or LoRA adapters)."),
+        ("Worst case", "At each step the highest mean over the learning rates and schedules whose retain "
+         "utility stays within the stated bound, averaged over seeds."),
+        ("Recovered", "(attacked − removed) / (implanted − removed): 0% nothing came back, 100% as if nothing "
+         "had been removed. Not defined where the removal lowered the metric by less than 0.05."),
+        ("Injection", "Attacked oracle − oracle: what the attack teaches a model that never knew. “Net of "
+         "injection” is the recovered fraction with it subtracted."),
+        ("Gap to oracle", "Attacked removed model − attacked oracle, in units of the metric. At 0 no more "
+         "comes back than a model that never knew learns from the attack."),
+        ("Area under curve", "Area under the curve of the metric over log2(1 + step), divided by its width."),
+        ("Retraining", "The cost of the same training from the same start without the lines."),
+        ("Interval", f"{percent(run.summary['interval'])}% bootstrap interval, resampled by line: all phrasings, "
+         "languages and seeds of a line stay together."),
+    ]
+    body = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in
+                   [(label_, text) for label_, _, text in METRICS.values()] + others)
+    return section("definitions", "Definitions", f'<dl class="definitions">{body}</dl>')
