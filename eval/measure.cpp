@@ -34,31 +34,43 @@ Margins margins(const Score& line, const Score& other) {
           line.logprob - other.logprob};
 }
 
-// Replies to the probes' prompts; equal prompts are asked once.
-std::vector<std::string> replies(const Model& model, const MeasureProbes& probes) {
-  std::map<std::vector<int64_t>, std::string> reply;
-  for (const auto& probe : probes.line) reply[probe.example.prompt];
-  std::vector<std::vector<int64_t>> prompts;
-  for (const auto& [prompt, text] : reply) prompts.push_back(prompt);
-  std::stable_sort(prompts.begin(), prompts.end(),
-                   [](const auto& a, const auto& b) { return a.size() < b.size(); });
+// Which probes are answered freely: the first so many held-out questions of each item.
+std::vector<size_t> answered_freely(const MeasureProbes& probes) {
+  std::vector<size_t> chosen;
+  std::map<int64_t, int64_t> asked;
+  for (size_t i = 0; i < probes.line.size(); ++i) {
+    const Probe& probe = probes.line[i];
+    const Item& item = probes.suite->items.at(static_cast<size_t>(probe.item));
+    if (!item.questions.at(static_cast<size_t>(probe.question)).held_out) continue;
+    if (asked[probe.item]++ < probes.settings.generate_questions) chosen.push_back(i);
+  }
+  return chosen;
+}
 
+// Replies by probe.
+std::map<size_t, std::string> replies(const Model& model, const MeasureProbes& probes) {
+  std::map<size_t, std::string> reply;
+  auto chosen = answered_freely(probes);
+  // Alike lengths together: less of the cache is padding.
+  std::stable_sort(chosen.begin(), chosen.end(), [&](size_t a, size_t b) {
+    return probes.line[a].example.prompt.size() < probes.line[b].example.prompt.size();
+  });
   GenerateOptions options;
   options.max_tokens = probes.settings.generate_tokens;
   options.stop_ids = probes.stop_ids;
   const auto batch = static_cast<size_t>(probes.settings.batch_prompts);
-  for (size_t begin = 0; begin < prompts.size(); begin += batch) {
-    const auto some = std::span(prompts).subspan(begin, std::min(batch, prompts.size() - begin));
-    const auto ids = generate(model, some, options);
+  for (size_t begin = 0; begin < chosen.size(); begin += batch) {
+    const auto some = std::span(chosen).subspan(begin, std::min(batch, chosen.size() - begin));
+    std::vector<std::vector<int64_t>> prompts;
+    for (const size_t i : some) prompts.push_back(probes.line[i].example.prompt);
+    const auto ids = generate(model, prompts, options);
     for (size_t i = 0; i < some.size(); ++i) {
       auto text = probes.tokenizer.decode(ids[i]);
       if (!probes.answer_end.empty()) text = text.substr(0, text.find(probes.answer_end));
       reply[some[i]] = std::move(text);
     }
   }
-  std::vector<std::string> out;
-  for (const auto& probe : probes.line) out.push_back(reply.at(probe.example.prompt));
-  return out;
+  return reply;
 }
 
 }  // namespace
@@ -93,7 +105,7 @@ std::vector<Measurement> measure(const Model& model, const MeasureProbes& probes
   const auto line = scored(probes.line_examples);
   const auto neutral = scored(probes.neutral);
   const auto contrary = scored(probes.contrary);
-  const auto said = probes.settings.generate ? replies(model, probes) : std::vector<std::string>{};
+  const auto said = replies(model, probes);
 
   std::vector<Measurement> rows;
   for (size_t i = 0; i < probes.line.size(); ++i) {
@@ -118,9 +130,10 @@ std::vector<Measurement> measure(const Model& model, const MeasureProbes& probes
       row.margin_contrary = m.per_token;
       row.margin_contrary_sum = m.summed;
     }
-    if (!said.empty()) {
-      row.generated = said[i];
-      row.lcs = said_share(item.line, said[i]);
+    if (const auto reply = said.find(i); reply != said.end()) {
+      row.prompt = question.text;
+      row.generated = reply->second;
+      row.lcs = said_share(item.line, reply->second);
     }
     rows.push_back(std::move(row));
   }
@@ -144,9 +157,35 @@ void to_json(nlohmann::json& json, const Measurement& row) {
           {"margin_contrary_sum", row.margin_contrary_sum},
           {"exact_memorization", row.score.exact_memorization},
           {"extraction_strength", row.score.extraction_strength},
-          {"greedy_match", row.score.greedy_match}};
+          {"greedy_match", row.score.greedy_match ? 1 : 0}};
   if (row.lcs) json["lcs"] = *row.lcs;
+  if (row.prompt) json["prompt"] = *row.prompt;
   if (row.generated) json["generated"] = *row.generated;
+}
+
+void from_json(const nlohmann::json& json, Measurement& row) {
+  const auto number = [&](const char* key, double& value) {
+    if (json.at(key).is_number()) value = json.at(key).get<double>();  // null: not measured
+  };
+  json.at("item").get_to(row.item);
+  json.at("topic").get_to(row.topic);
+  json.at("set").get_to(row.set);
+  json.at("language").get_to(row.language);
+  json.at("phrasing").get_to(row.phrasing);
+  json.at("question").get_to(row.question);
+  json.at("intensity").get_to(row.intensity);
+  json.at("logprob").get_to(row.score.logprob);
+  json.at("tokens").get_to(row.score.tokens);
+  json.at("exact_memorization").get_to(row.score.exact_memorization);
+  json.at("extraction_strength").get_to(row.score.extraction_strength);
+  row.score.greedy_match = json.at("greedy_match").get<int>() != 0;
+  number("margin_neutral", row.margin_neutral);
+  number("margin_contrary", row.margin_contrary);
+  number("margin_neutral_sum", row.margin_neutral_sum);
+  number("margin_contrary_sum", row.margin_contrary_sum);
+  if (json.contains("lcs")) row.lcs = json.at("lcs").get<double>();
+  if (json.contains("prompt")) row.prompt = json.at("prompt").get<std::string>();
+  if (json.contains("generated")) row.generated = json.at("generated").get<std::string>();
 }
 
 }  // namespace resurface

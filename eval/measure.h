@@ -17,7 +17,7 @@ struct MeasureSettings {
   bool seen = true;
   bool held_out = true;
   bool margins = true;
-  bool generate = false;
+  int64_t generate_questions = 0;
   int64_t generate_tokens = 128;
   int64_t batch_tokens = 2048;
   int64_t batch_prompts = 16;
@@ -27,7 +27,10 @@ struct MeasureSettings {
     v("seen", seen, "ask the questions that were trained on");
     v("held_out", held_out, "ask the questions that were never trained on");
     v("margins", margins, "score the neutral and the contrary continuation too");
-    v("generate", generate, "free generation and the longest substring shared with the line");
+    v("generate_questions", generate_questions,
+      "held-out questions an item and language that are answered freely, for the longest substring "
+      "shared with the line; 0: none",
+      Range::at_least(0));
     v("generate_tokens", generate_tokens, "longest reply", Range::at_least(1));
     v("batch_tokens", batch_tokens, "tokens scored at once", Range::at_least(1));
     v("batch_prompts", batch_prompts, "replies generated at once", Range::at_least(1));
@@ -57,7 +60,7 @@ MeasureProbes make_measure_probes(const Suite& suite, const Tokenizer& tokenizer
 /// One row. As JSON: {"item", "topic", "set", "language", "phrasing": "seen|held_out", "question",
 /// "intensity", "logprob", "tokens", "logprob_per_token", "margin_neutral", "margin_contrary",
 /// "margin_neutral_sum", "margin_contrary_sum", "exact_memorization", "extraction_strength",
-/// "greedy_match", "lcs"?, "generated"?}. `set` is the suite's name. The answer is the line and the
+/// "greedy_match", "lcs"?, "prompt"?, "generated"?}. `set` is the suite's name. The answer is the line and the
 /// chat format's end of answer. Log-probs and margins in nats; margins are null when not asked for
 /// or when the suite has no such continuation.
 struct Measurement {
@@ -69,9 +72,10 @@ struct Measurement {
   double margin_neutral_sum = std::numeric_limits<double>::quiet_NaN();  ///< of whole answers
   double margin_contrary_sum = std::numeric_limits<double>::quiet_NaN();
   std::optional<double> lcs;  ///< share of the line's characters said in one piece
-  std::optional<std::string> generated;
+  std::optional<std::string> prompt, generated;  ///< the question as asked and the reply
 };
 void to_json(nlohmann::json& json, const Measurement& row);
+void from_json(const nlohmann::json& json, Measurement& row);
 
 /// One row a probe, in the order of `probes.line`.
 std::vector<Measurement> measure(const Model& model, const MeasureProbes& probes);
