@@ -129,8 +129,7 @@ StepReport accumulate_gradients(Model& model, const Objective& objective, const 
     const auto begin = static_cast<size_t>(part * count / parts);
     const size_t size = static_cast<size_t>((part + 1) * count / parts) - begin;
     const auto forget = std::span(step.forget).subspan(begin, size);
-    ForgetRetainBatch batch{.forget = pack_indices(data.forget, forget, reference, model.device()),
-                            .retain = {}};
+    ForgetRetainBatch batch{.forget = pack_indices(data.forget, forget, reference, model.device())};
     double retain_share = 0;
     if (needs.retain) {
       const auto retain = std::span(step.retain).subspan(begin, size);
