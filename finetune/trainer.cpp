@@ -112,6 +112,17 @@ Batch pack_indices(Examples examples, std::span<const int64_t> indices, const at
   return batch;
 }
 
+StepExamples without_left_out(StepExamples step, std::span<const char> leave_out) {
+  if (leave_out.empty()) return step;
+  StepExamples kept;
+  for (size_t i = 0; i < step.forget.size(); ++i) {
+    if (leave_out[static_cast<size_t>(step.forget[i])] != 0) continue;
+    kept.forget.push_back(step.forget[i]);
+    if (!step.retain.empty()) kept.retain.push_back(step.retain[i]);
+  }
+  return kept;
+}
+
 /// Runs forward and backward of one step, micro-batch by micro-batch. Fills losses, norm and
 /// tokens.
 StepReport accumulate_gradients(Model& model, const Objective& objective, const Needs& needs,
@@ -204,6 +215,10 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
                   const TrainHooks& hooks) {
   const Timer start;
   check_examples("forget", data.forget, model.config().context);
+  if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
+    fail("training: {} marks to leave out for {} examples", data.leave_out.size(),
+         data.forget.size());
+  }
   if (needs.retain) check_examples("retain", data.retain, model.config().context);
   Sampler sampler(data, settings, needs.retain, seed);
   const int64_t total = sampler.total_steps();
@@ -235,8 +250,13 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   while (result.steps < total && result.stopped == "done") {
     const Timer timer;
     flops_before = model.flops().total();
-    StepReport report = accumulate_gradients(model, objective, needs, data, sampler.next(),
-                                             reference, optimizer, settings.accumulate);
+    const StepExamples step = without_left_out(sampler.next(), data.leave_out);
+    if (step.forget.empty()) {
+      ++result.steps;
+      continue;
+    }
+    StepReport report = accumulate_gradients(model, objective, needs, data, step, reference,
+                                             optimizer, settings.accumulate);
     report.step = result.steps + 1;
     report.learning_rate = learning_rate_at(settings, report.step, total);
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {

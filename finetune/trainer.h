@@ -122,6 +122,10 @@ struct TrainResult {
 struct TrainData {
   std::span<const Example> forget = {};  ///< or the training examples
   std::span<const Example> retain = {};
+  /// Parallel to `forget`, or empty: examples marked 1 are drawn in their turn but left out of the
+  /// step (a step that loses all its examples changes nothing). So an oracle sees the batches of
+  /// the implanted model, in the same order, without the forget set.
+  std::span<const char> leave_out = {};
 };
 
 struct TrainHooks {

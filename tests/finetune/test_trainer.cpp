@@ -223,6 +223,46 @@ TEST_CASE("micro-batches add up to the undivided step", "[trainer]") {
   CHECK(distance(whole.values, split.values) < 1e-4);
 }
 
+TEST_CASE("leaving examples out changes neither the order nor the other examples", "[trainer]") {
+  auto examples = random_examples(6, 3);
+  const std::vector<char> leave_out = {0, 1, 0, 0, 1, 0};
+  TrainerSettings settings = fp32_settings();
+  settings.batch_size = 2;
+  settings.epochs = 4;
+  std::vector<std::vector<int64_t>> all, kept;
+  const auto record = [](auto& seen) -> Objective {
+    return [&seen](Model& model, const ForgetRetainBatch& batch) {
+      for (const int64_t length : batch.forget.lengths) seen.back().push_back(length);
+      return sft(model, batch);
+    };
+  };
+  for (size_t i = 0; i < examples.size(); ++i) {  // lengths tell the examples apart
+    examples[i].prompt.assign(1 + i, 3);
+    examples[i].answer.assign(1, 4);
+  }
+  for (auto* seen : {&all, &kept}) {
+    Model model = tiny_model();
+    seen->emplace_back();
+    TrainData data{.forget = examples};
+    if (seen == &kept) data.leave_out = leave_out;
+    const auto result = train(model, record(*seen), sft_needs, data, settings, 7,
+                              {.on_step = [&](const StepReport&) {
+                                seen->emplace_back();
+                                return true;
+                              }});
+    CHECK(result.steps == 12);
+  }
+  std::vector<int64_t> expected, found;
+  for (const auto& step : all) {
+    for (const int64_t length : step) {
+      if (leave_out[static_cast<size_t>(length - 1)] == 0) expected.push_back(length);
+    }
+  }
+  for (const auto& step : kept) found.insert(found.end(), step.begin(), step.end());
+  CHECK(found == expected);
+  CHECK(found.size() == 16);
+}
+
 TEST_CASE("checkpointing changes nothing", "[trainer]") {
   TrainerSettings settings = fp32_settings();
   settings.steps = 3;

@@ -1,0 +1,164 @@
+#include "editing/covariance.h"
+
+#include <xxhash.h>
+
+#include "core/checkpoint/checkpoint.h"
+#include "core/run/error.h"
+
+namespace resurface {
+namespace {
+
+/// sum += KᵀK in the lower block triangle: half the products of a full matrix multiplication.
+void add_symmetric(at::Tensor& sum, const at::Tensor& keys) {
+  constexpr int64_t panel = 256;
+  const int64_t n = keys.size(1);
+  for (int64_t begin = 0; begin < n; begin += panel) {
+    const int64_t end = std::min(begin + panel, n);
+    auto product =
+        at::mm(keys.slice(1, begin).t(), keys.slice(1, begin, end));  // [n - begin, panel]
+    sum.slice(0, begin).slice(1, begin, end).add_(product);
+  }
+}
+
+/// The lower triangle (diagonal blocks are whole) mirrored upwards.
+at::Tensor mirrored(const at::Tensor& lower) { return lower.tril() + lower.tril(-1).t(); }
+
+int64_t count_tokens(std::span<const std::vector<int64_t>> corpus) {
+  int64_t tokens = 0;
+  for (const auto& sequence : corpus) tokens += static_cast<int64_t>(sequence.size());
+  return tokens;
+}
+
+std::string corpus_hash(std::span<const std::vector<int64_t>> corpus) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  XXH3_128bits_reset(state.get());
+  for (const auto& sequence : corpus) {
+    const uint64_t size = sequence.size();  // so that the split into sequences counts
+    XXH3_128bits_update(state.get(), &size, sizeof size);
+    XXH3_128bits_update(state.get(), sequence.data(), size * sizeof(int64_t));
+  }
+  const auto digest = XXH3_128bits_digest(state.get());
+  return fmt::format("{:016x}{:016x}", digest.high64, digest.low64);
+}
+
+}  // namespace
+
+std::map<int64_t, at::Tensor> measure_covariance(const Model& model,
+                                                 std::span<const std::vector<int64_t>> corpus,
+                                                 const std::vector<int64_t>& layers,
+                                                 int64_t batch_tokens) {
+  const int64_t tokens = count_tokens(corpus);
+  if (tokens == 0) fail("covariance: the corpus has no tokens");
+  if (layers.empty()) return {};
+  const auto& config = model.config();
+  std::map<int64_t, at::Tensor> sums;
+  for (const int64_t layer : layers) {
+    if (layer < 0 || layer >= config.layers) {
+      fail("covariance: layer {} asked, the model has layers 0 .. {}", layer, config.layers - 1);
+    }
+    sums[layer] = at::zeros({config.intermediate_size, config.intermediate_size},
+                            at::dtype(at::kDouble).device(model.device()));
+  }
+
+  const at::NoGradGuard no_grad;
+  HiddenOptions options;
+  options.last = sums.rbegin()->first + 1;
+  options.stop_at_key = true;
+  options.on_key = [&](int64_t layer, const at::Tensor& key) {
+    if (const auto found = sums.find(layer); found != sums.end()) {
+      add_symmetric(found->second, key.to(at::kFloat));
+    }
+  };
+  std::vector<std::vector<int64_t>> batch;
+  int64_t batched = 0;
+  const auto flush = [&] {
+    if (batch.empty()) return;
+    model.hidden(pack_sequences(batch, model.device()), options);
+    batch.clear();
+    batched = 0;
+  };
+  for (const auto& sequence : corpus) {
+    const auto size = static_cast<int64_t>(sequence.size());
+    if (size == 0) continue;
+    if (batched + size > batch_tokens) flush();
+    batch.push_back(sequence);
+    batched += size;
+  }
+  flush();
+
+  for (auto& [layer, sum] : sums) {
+    sum = (mirrored(sum.cpu()) / static_cast<double>(tokens)).to(at::kFloat);
+  }
+  return sums;
+}
+
+const at::Tensor& Statistics::covariance(int64_t layer) const {
+  const auto found = covariance_.find(layer);
+  if (found == covariance_.end()) {
+    std::vector<int64_t> have;
+    for (const auto& entry : covariance_) have.push_back(entry.first);
+    fail("no covariance of layer {}; there are those of layers [{}]", layer, fmt::join(have, ", "));
+  }
+  return found->second;
+}
+
+at::Tensor Statistics::solve(int64_t layer, double ridge, const at::Tensor& keys) {
+  auto& factor = factors_[{layer, ridge}];
+  if (!factor.defined()) {
+    auto matrix = covariance(layer).to(at::kDouble);  // a copy: it is fp32
+    matrix.diagonal().add_(ridge * matrix.diagonal().mean());
+    const auto [lower, info] = at::linalg_cholesky_ex(matrix);
+    if (info.item<int>() != 0) {
+      fail(
+          "the covariance of layer {} is not positive definite: it needs more tokens (about {}, "
+          "ten "
+          "times the width of the MLP) or a larger `ridge` (it is {})",
+          layer, 10 * matrix.size(0), ridge);
+    }
+    factor = lower;
+  }
+  return at::cholesky_solve(keys.to(at::kCPU, at::kDouble), factor);
+}
+
+Statistics stored_statistics(const std::filesystem::path& store, const Model& model,
+                             std::span<const std::vector<int64_t>> corpus,
+                             const std::vector<int64_t>& layers, std::vector<int64_t>* computed) {
+  const auto model_hash = model.content_hash();
+  const auto text_hash = corpus_hash(corpus);
+  const auto tokens = count_tokens(corpus);
+  const auto key_of = [&](int64_t layer) {
+    return std::map<std::string, std::string>{{"format", "resurface-covariance"},
+                                              {"model", model_hash},
+                                              {"corpus", text_hash},
+                                              {"layer", std::to_string(layer)},
+                                              {"tokens", std::to_string(tokens)}};
+  };
+  const auto file_of = [&](int64_t layer) {
+    return store /
+           fmt::format("covariance-{}-{}-{}-{}.safetensors", model_hash, text_hash, layer, tokens);
+  };
+
+  std::map<int64_t, at::Tensor> have;
+  std::vector<int64_t> missing;
+  for (const int64_t layer : layers) {
+    if (!std::filesystem::exists(file_of(layer))) {
+      missing.push_back(layer);
+      continue;
+    }
+    const SafetensorsFile file(file_of(layer));
+    if (file.metadata() != key_of(layer)) {
+      fail("{}: its metadata do not say what its name says; remove it", file.path().string());
+    }
+    have[layer] = file.tensor("covariance").clone();
+  }
+  for (auto& [layer, matrix] : measure_covariance(model, corpus, missing)) {
+    std::filesystem::create_directories(store);
+    write_safetensors(file_of(layer), {{"covariance", matrix}}, key_of(layer));
+    have[layer] = matrix;
+  }
+  if (computed) *computed = missing;
+  return Statistics(std::move(have));
+}
+
+}  // namespace resurface

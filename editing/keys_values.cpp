@@ -1,0 +1,454 @@
+#include "editing/keys_values.h"
+
+#include "core/run/error.h"
+
+namespace resurface {
+namespace {
+
+at::Tensor longs(const std::vector<int64_t>& values, at::Device device) {
+  return at::tensor(at::IntArrayRef(values), at::kLong).to(device);
+}
+
+/// fp32, or fp64 of an fp64 model (which tests use).
+at::Tensor widened(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+}
+
+/// "{} is a" with the subject in place of {}.
+std::string fill_in(const std::string& text, const std::string& subject) {
+  const auto hole = text.find("{}");
+  if (hole == std::string::npos) fail("KL prompt '{}' has no {{}} for the subject", text);
+  return text.substr(0, hole) + subject + text.substr(hole + 2);
+}
+
+/// Positions [begin, end) of each sequence.
+struct Window {
+  std::vector<int64_t> begin, end;
+};
+
+/// The sequences of all edits end to end: the contexts of edit 0 with their targets behind them,
+/// its KL prompt, the contexts of edit 1, ... The last token of a target is not an input.
+struct Sequences {
+  std::vector<std::vector<int64_t>> ids;
+  std::vector<int64_t> subject;  ///< position of the subject's last token
+  std::vector<int64_t> prompt;   ///< tokens before the target; the whole of a KL prompt
+  std::vector<int64_t> edit;     ///< which edit each belongs to
+  std::vector<bool> is_kl;
+  std::vector<int64_t> starts = {0};  ///< rows of whole sequences in a packed batch
+
+  void add(std::vector<int64_t> tokens, int64_t subject_at, int64_t prompt_size, int64_t owner,
+           bool kl) {
+    starts.push_back(starts.back() + static_cast<int64_t>(tokens.size()));
+    ids.push_back(std::move(tokens));
+    subject.push_back(subject_at);
+    prompt.push_back(prompt_size);
+    edit.push_back(owner);
+    is_kl.push_back(kl);
+  }
+  size_t size() const { return ids.size(); }
+};
+
+Sequences lay_out(std::span<const EditExample> edits, bool cut_kl) {
+  Sequences all;
+  for (size_t e = 0; e < edits.size(); ++e) {
+    const auto& edit = edits[e];
+    if (edit.contexts.empty() || edit.target.empty()) {
+      fail("edit request '{}': expected a prompt and a target of at least one token, got {} and {}",
+           edit.id, edit.contexts.size(), edit.target.size());
+    }
+    for (const auto& context : edit.contexts) {
+      auto ids = context.ids;
+      ids.insert(ids.end(), edit.target.begin(), edit.target.end() - 1);
+      all.add(std::move(ids), context.subject, static_cast<int64_t>(context.ids.size()),
+              static_cast<int64_t>(e), false);
+    }
+    // Nothing behind the subject reaches its position.
+    auto ids = edit.kl.ids;
+    if (cut_kl) ids.resize(static_cast<size_t>(edit.kl.subject + 1));
+    const auto size = static_cast<int64_t>(ids.size());
+    all.add(std::move(ids), edit.kl.subject, size, static_cast<int64_t>(e), true);
+  }
+  return all;
+}
+
+Batch pack_window(const Sequences& all, const Window& window, at::Device device) {
+  std::vector<int64_t> ids, positions;
+  Batch batch;
+  batch.starts = {0};
+  for (size_t s = 0; s < all.size(); ++s) {
+    for (int64_t t = window.begin[s]; t < window.end[s]; ++t) {
+      ids.push_back(all.ids[s][static_cast<size_t>(t)]);
+      positions.push_back(t);
+    }
+    batch.lengths.push_back(window.end[s] - window.begin[s]);
+    batch.starts.push_back(static_cast<int64_t>(ids.size()));
+  }
+  batch.ids = longs(ids, device);
+  batch.positions = longs(positions, device);
+  return batch;
+}
+
+/// Rows of the window's tokens in the batch of whole sequences.
+at::Tensor window_rows(const Sequences& all, const Window& window, at::Device device) {
+  std::vector<int64_t> rows;
+  for (size_t s = 0; s < all.size(); ++s) {
+    for (int64_t t = window.begin[s]; t < window.end[s]; ++t) rows.push_back(all.starts[s] + t);
+  }
+  return longs(rows, device);
+}
+
+KvCache empty_cache(const Model& model, int64_t first, const std::vector<int64_t>& lengths) {
+  const auto& config = model.config();
+  KvCache cache;
+  cache.lengths.assign(lengths.size(), 0);
+  cache.keys.resize(static_cast<size_t>(config.layers));
+  cache.values.resize(static_cast<size_t>(config.layers));
+  const int64_t capacity = *std::max_element(lengths.begin(), lengths.end());
+  for (auto layer = static_cast<size_t>(first); layer < cache.keys.size(); ++layer) {
+    for (auto* tensors : {&cache.keys, &cache.values}) {
+      (*tensors)[layer] = at::zeros(
+          {static_cast<int64_t>(lengths.size()), config.kv_heads, capacity, config.head_dim},
+          at::dtype(model.compute()).device(model.device()));
+    }
+  }
+  return cache;
+}
+
+/// The loss of all edits as a function of their δ.
+///
+/// Cached: blocks 0 .. layer run once, and so do the positions before the subject in the blocks
+/// above; a step runs the blocks above at the positions from the subject on, and logits at target
+/// and KL rows only. δ is added to the MLP's output and so, unchanged, to the residual stream after
+/// the block.
+class ValueObjective {
+ public:
+  ValueObjective(const Model& model, int64_t layer, std::span<const EditExample> edits,
+                 const ValueSettings& settings)
+      : model_(model),
+        layer_(layer),
+        edits_(static_cast<int64_t>(edits.size())),
+        settings_(settings),
+        all_(lay_out(edits, settings.cached)) {
+    const at::NoGradGuard no_grad;
+    const auto device = model.device();
+    Window whole{std::vector<int64_t>(all_.size(), 0), {}};
+    for (const auto& ids : all_.ids) whole.end.push_back(static_cast<int64_t>(ids.size()));
+    const auto batch = pack_window(all_, whole, device);
+
+    std::vector<int64_t> subject_rows;
+    for (size_t s = 0; s < all_.size(); ++s) {
+      subject_rows.push_back(all_.starts[s] + all_.subject[s]);
+    }
+    HiddenOptions below{.last = layer + 1};
+    below.on_key = [&](int64_t at_layer, const at::Tensor& key) {
+      if (at_layer == layer) keys_ = widened(key.index_select(0, longs(subject_rows, device)));
+    };
+    const auto residual = model.hidden(batch, below);
+
+    const Window prefix{whole.begin, settings.cached ? all_.subject : whole.begin};
+    const Window suffix{prefix.end, whole.end};
+    suffix_ = pack_window(all_, suffix, device);
+    start_ = residual.index_select(0, window_rows(all_, suffix, device));
+    if (settings.cached) {
+      cache_ = empty_cache(model, layer + 1, all_.subject);
+      const auto before = pack_window(all_, prefix, device);
+      if (before.tokens() > 0) {
+        model.hidden(before, {.first = layer + 1,
+                              .start = residual.index_select(0, window_rows(all_, prefix, device)),
+                              .cache = &cache_,
+                              .append = true});
+      }
+      cache_.lengths = all_.subject;
+    }
+    find_rows(edits, suffix);
+  }
+
+  /// Keys at the subjects of all sequences, averaged over each edit's contexts, and of context 0.
+  std::pair<at::Tensor, at::Tensor> keys() const {
+    auto mean = at::zeros({edits_, keys_.size(1)}, keys_.options());
+    auto bare = at::zeros_like(mean);
+    std::vector<int64_t> count(static_cast<size_t>(edits_), 0);
+    for (size_t s = 0; s < all_.size(); ++s) {
+      if (all_.is_kl[s]) continue;
+      const int64_t e = all_.edit[s];
+      if (count[static_cast<size_t>(e)]++ == 0) bare[e].copy_(keys_[static_cast<int64_t>(s)]);
+      mean[e].add_(keys_[static_cast<int64_t>(s)]);
+    }
+    return {mean / longs(count, mean.device()).unsqueeze(1), bare};
+  }
+
+  /// Remembers the unedited distribution at the KL rows; v0 sets the scale of the decay.
+  void set_initial(const at::Tensor& initial) {
+    initial_norm_ = initial.norm(2, 1);
+    const at::NoGradGuard no_grad;
+    reference_ =
+        at::log_softmax(row_logits(at::zeros_like(initial)), 1).narrow(0, targets_, edits_);
+  }
+
+  struct Parts {
+    at::Tensor loss, nll;  ///< [E]
+  };
+  Parts operator()(const at::Tensor& delta) const {
+    const auto logp = at::log_softmax(row_logits(delta), 1);
+    const auto chosen = logp.narrow(0, 0, targets_).gather(1, target_ids_).squeeze(1);
+    const auto nll =
+        at::zeros({edits_}, delta.options()).index_add(0, target_edit_, -chosen * target_weight_);
+    const auto at_subject = logp.narrow(0, targets_, edits_);
+    const auto kl = (at_subject.exp() * (at_subject - reference_)).sum(1);
+    const auto decay = delta.norm(2, 1) / initial_norm_.square();
+    return {nll + settings_.kl_factor * kl + settings_.weight_decay * decay, nll};
+  }
+
+ private:
+  void find_rows(std::span<const EditExample> edits, const Window& window) {
+    std::vector<int64_t> subject_rows, rows, kl_rows, ids, owner;
+    std::vector<float> weight;
+    for (size_t s = 0; s < all_.size(); ++s) {
+      const int64_t base =
+          suffix_.starts[s] - window.begin[s];  // row of position 0, if it were there
+      subject_rows.push_back(base + all_.subject[s]);
+      if (all_.is_kl[s]) {
+        kl_rows.push_back(base + all_.subject[s]);
+        continue;
+      }
+      const auto& edit = edits[static_cast<size_t>(all_.edit[s])];
+      for (size_t t = 0; t < edit.target.size(); ++t) {
+        rows.push_back(base + all_.prompt[s] - 1 + static_cast<int64_t>(t));
+        ids.push_back(edit.target[t]);
+        owner.push_back(all_.edit[s]);
+        weight.push_back(1.0F / static_cast<float>(edit.target.size() * edit.contexts.size()));
+      }
+    }
+    const auto device = model_.device();
+    targets_ = static_cast<int64_t>(rows.size());
+    rows.insert(rows.end(), kl_rows.begin(), kl_rows.end());
+    subject_rows_ = longs(subject_rows, device);
+    sequence_edit_ = longs(all_.edit, device);
+    rows_ = longs(rows, device);
+    target_ids_ = longs(ids, device).unsqueeze(1);
+    target_edit_ = longs(owner, device);
+    target_weight_ = at::tensor(at::ArrayRef<float>(weight)).to(device);
+  }
+
+  /// Logits at the target rows, then at the KL rows: [M + E, vocab] float.
+  at::Tensor row_logits(const at::Tensor& delta) const {
+    const auto add_delta = [&](const at::Tensor& residual) {
+      return residual.index_add(0, subject_rows_,
+                                delta.index_select(0, sequence_edit_).to(residual.scalar_type()));
+    };
+    if (settings_.cached) {
+      auto* cache = const_cast<KvCache*>(&cache_);  // a constant prefix: append is off
+      const auto hidden =
+          model_.hidden(suffix_, {.first = layer_ + 1, .start = add_delta(start_), .cache = cache});
+      return widened(model_.logits(hidden.index_select(0, rows_)));
+    }
+    const auto residual = model_.hidden(suffix_, {.last = layer_ + 1});
+    const auto hidden = model_.hidden(suffix_, {.first = layer_ + 1, .start = add_delta(residual)});
+    return widened(model_.logits(hidden).index_select(0, rows_));
+  }
+
+  const Model& model_;
+  int64_t layer_;
+  int64_t edits_;
+  ValueSettings settings_;
+  Sequences all_;
+  at::Tensor keys_;   ///< [S, d_ff]
+  Batch suffix_;      ///< the tokens a step runs
+  at::Tensor start_;  ///< their residual stream after block `layer`
+  KvCache cache_;
+  at::Tensor subject_rows_, sequence_edit_;              ///< [S]
+  at::Tensor rows_;                                      ///< [M + E]
+  at::Tensor target_ids_, target_edit_, target_weight_;  ///< [M, 1], [M], [M]
+  int64_t targets_ = 0;                                  ///< M
+  at::Tensor reference_;                                 ///< [E, vocab]
+  at::Tensor initial_norm_;                              ///< [E]
+};
+
+at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key) {
+  const auto name = fmt::format("model.layers.{}.mlp.down_proj.", layer);
+  auto value = at::linear(key, widened(model.parameter(name + "weight").detach()));
+  if (model.config().mlp_bias) value = value + model.parameter(name + "bias").detach();
+  return value;
+}
+
+/// Edits that are optimised together: consecutive, up to `batch_tokens` of their tokens.
+std::vector<std::span<const EditExample>> groups(std::span<const EditExample> edits,
+                                                 int64_t batch_tokens) {
+  std::vector<std::span<const EditExample>> result;
+  size_t begin = 0;
+  int64_t tokens = 0;
+  for (size_t e = 0; e < edits.size(); ++e) {
+    auto size = static_cast<int64_t>(edits[e].kl.ids.size());
+    for (const auto& context : edits[e].contexts) {
+      size += static_cast<int64_t>(context.ids.size() + edits[e].target.size());
+    }
+    if (e > begin && tokens + size > batch_tokens) {
+      result.push_back(edits.subspan(begin, e - begin));
+      begin = e;
+      tokens = 0;
+    }
+    tokens += size;
+  }
+  if (begin < edits.size()) result.push_back(edits.subspan(begin));
+  return result;
+}
+
+KeysValues optimise_group(const Model& model, int64_t layer, std::span<const EditExample> edits,
+                          const ValueSettings& settings) {
+  constexpr double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // Adam's, as in the reference
+  ValueObjective objective(model, layer, edits, settings);
+  KeysValues out;
+  std::tie(out.key, out.bare_key) = objective.keys();
+  out.initial = mlp_output(model, layer, out.bare_key);
+  objective.set_initial(out.initial);
+
+  auto delta = at::zeros_like(out.initial);
+  auto mean = at::zeros_like(delta), square = at::zeros_like(delta);
+  const auto largest = settings.clamp * out.initial.norm(2, 1, true);  // [E, 1]
+  auto active = at::ones({delta.size(0)}, delta.options().dtype(at::kBool));
+  out.steps = at::zeros({delta.size(0)}, delta.options().dtype(at::kLong));
+  for (int64_t step = 1;; ++step) {
+    auto leaf = delta.detach().requires_grad_(true);
+    ValueObjective::Parts parts;
+    {
+      const at::AutoGradMode grad(true);
+      parts = objective(leaf);
+    }
+    out.loss = parts.loss.detach();
+    out.nll = parts.nll.detach();
+    active = active.logical_and(out.loss.ge(settings.early_stop));
+    if (step == settings.steps || !active.any().item<bool>()) break;
+
+    const auto gradient = torch::autograd::grad({parts.loss.sum()}, {leaf}).at(0);
+    const at::NoGradGuard no_grad;
+    mean = beta1 * mean + (1 - beta1) * gradient;
+    square = beta2 * square + (1 - beta2) * gradient.square();
+    const auto time = static_cast<double>(step);
+    const auto scale = (square / (1 - std::pow(beta2, time))).sqrt() + epsilon;
+    auto next = delta - settings.learning_rate / (1 - std::pow(beta1, time)) * mean / scale;
+    next = next * (largest / next.norm(2, 1, true)).clamp_max(1);
+    delta = at::where(active.unsqueeze(1), next, delta);
+    out.steps += active;
+  }
+  out.delta = delta;
+  return out;
+}
+
+void check_layer(const Model& model, int64_t layer) {
+  if (layer < 0 || layer >= model.layers()) {
+    fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
+  }
+}
+
+}  // namespace
+
+SubjectPrompt locate_subject(const Tokenizer& tokenizer, const std::string& prompt,
+                             const std::string& subject, const std::string& request_id) {
+  const auto found = subject.empty() ? std::string::npos : prompt.rfind(subject);
+  if (found == std::string::npos) {
+    fail("edit request '{}': the subject '{}' is not in its prompt '{}'", request_id, subject,
+         prompt);
+  }
+  const auto end = static_cast<int64_t>(found + subject.size());
+  auto encoding = tokenizer.encode_with_offsets(prompt);
+  SubjectPrompt result{std::move(encoding.ids), -1};
+  for (size_t t = 0; t < result.ids.size(); ++t) {
+    if (encoding.offsets[t].first < end) result.subject = static_cast<int64_t>(t);
+  }
+  if (result.subject < 0) {
+    fail("edit request '{}': no token of the prompt '{}' covers the subject '{}'", request_id,
+         prompt, subject);
+  }
+  return result;
+}
+
+EditExample tokenize_request(const Tokenizer& tokenizer, const EditRequest& request,
+                             const ValueSettings& settings) {
+  EditExample example;
+  example.id = request.id;
+  example.contexts.push_back(
+      locate_subject(tokenizer, request.prompt, request.subject, request.id));
+  for (const auto& context : request.contexts) {
+    example.contexts.push_back(locate_subject(tokenizer, context, request.subject, request.id));
+  }
+  example.target = tokenizer.encode(request.target);
+  if (example.target.empty()) fail("edit request '{}': the target is empty", request.id);
+  const auto& text =
+      request.language.starts_with("zh") ? settings.kl_prompt_zh : settings.kl_prompt;
+  example.kl =
+      locate_subject(tokenizer, fill_in(text, request.subject), request.subject, request.id);
+  return example;
+}
+
+std::vector<EditRequest> with_generated_contexts(const Model& model, const Tokenizer& tokenizer,
+                                                 std::span<const EditRequest> requests,
+                                                 const ContextSettings& settings) {
+  if (settings.lengths.empty() || settings.starts.empty() || settings.starts_zh.empty()) {
+    fail("contexts: `lengths`, `starts` and `starts_zh` must not be empty");
+  }
+  // The same contexts serve all requests of a language.
+  const auto generate_for = [&](bool chinese) {
+    std::vector<std::string> contexts;
+    const auto& starts = chinese ? settings.starts_zh : settings.starts;
+    for (int64_t i = 0; i < settings.count; ++i) {
+      const auto& start = starts[static_cast<size_t>(i) % starts.size()];
+      const std::vector<std::vector<int64_t>> prompt = {tokenizer.encode(start)};
+      GenerateOptions options{
+          .max_tokens = settings.lengths[static_cast<size_t>(i) % settings.lengths.size()],
+          .temperature = 1,
+          .top_k = 5};
+      options.seed = static_cast<uint64_t>(settings.seed + i);
+      const auto ids = generate(model, prompt, options).at(0);
+      contexts.push_back(start + tokenizer.decode(ids, true) + (chinese ? "。" : ". "));
+    }
+    return contexts;
+  };
+  std::map<bool, std::vector<std::string>> prefixes;
+  std::vector<EditRequest> result(requests.begin(), requests.end());
+  for (auto& request : result) {
+    if (!request.contexts.empty() || settings.count == 0) continue;
+    const bool chinese = request.language.starts_with("zh");
+    if (!prefixes.contains(chinese)) prefixes[chinese] = generate_for(chinese);
+    const auto place = request.question.empty() ? 0 : request.prompt.rfind(request.question);
+    if (place == std::string::npos) {
+      fail("edit request '{}': the question '{}' is not in its prompt '{}'", request.id,
+           request.question, request.prompt);
+    }
+    for (const auto& prefix : prefixes[chinese]) {
+      request.contexts.push_back(request.prompt.substr(0, place) + prefix +
+                                 request.prompt.substr(place));
+    }
+  }
+  return result;
+}
+
+KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const EditExample> edits,
+                           const ValueSettings& settings) {
+  check_layer(model, layer);
+  if (edits.empty()) fail("editing: there are no requests");
+  std::vector<KeysValues> parts;
+  for (const auto group : groups(edits, settings.batch_tokens)) {
+    parts.push_back(optimise_group(model, layer, group, settings));
+  }
+  const auto joined = [&](at::Tensor KeysValues::*field) {
+    std::vector<at::Tensor> all;
+    for (const auto& part : parts) all.push_back(part.*field);
+    return at::cat(all);
+  };
+  return {joined(&KeysValues::key),   joined(&KeysValues::bare_key), joined(&KeysValues::initial),
+          joined(&KeysValues::delta), joined(&KeysValues::nll),      joined(&KeysValues::loss),
+          joined(&KeysValues::steps)};
+}
+
+ValueLoss value_loss(const Model& model, int64_t layer, std::span<const EditExample> edits,
+                     const at::Tensor& delta, const ValueSettings& settings) {
+  check_layer(model, layer);
+  ValueObjective objective(model, layer, edits, settings);
+  objective.set_initial(mlp_output(model, layer, objective.keys().second));
+  const at::AutoGradMode grad(true);
+  auto leaf = delta.detach().clone().requires_grad_(true);
+  const auto loss = objective(leaf).loss;
+  return {loss.detach(), torch::autograd::grad({loss.sum()}, {leaf}).at(0)};
+}
+
+}  // namespace resurface

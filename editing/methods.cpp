@@ -1,0 +1,58 @@
+#include "editing/methods.h"
+
+#include "core/run/error.h"
+#include "core/run/nearest.h"
+
+namespace resurface {
+namespace {
+
+/// Binds a typed editor to the table.
+template <class Settings, class Layers, class Edit>
+EditMethod method(std::string name, std::string paper, std::string summary, Layers layers,
+                  Edit edit) {
+  return {std::move(name),
+          std::move(paper),
+          std::move(summary),
+          Settings{},
+          [layers](const EditSettings& settings, const Model& model) {
+            return layers(std::get<Settings>(settings), model);
+          },
+          [edit](const EditSettings& settings, const Model& model, const Tokenizer& tokenizer,
+                 std::span<const EditRequest> requests, Statistics& statistics) {
+            return edit(std::get<Settings>(settings), model, tokenizer, requests, statistics);
+          }};
+}
+
+std::vector<int64_t> one_layer(const RomeSettings& settings, const Model& model) {
+  return {rome_layer(settings, model)};
+}
+
+EditFile run_rome(const RomeSettings& settings, const Model& model, const Tokenizer& tokenizer,
+                  std::span<const EditRequest> requests, Statistics& statistics) {
+  return rome(settings, model, tokenizer, requests, statistics);
+}
+
+}  // namespace
+
+const std::vector<EditMethod>& edit_methods() {
+  static const std::vector<EditMethod> table = {
+      method<RomeSettings>(
+          "rome",
+          "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, "
+          "Rebuilding ROME",
+          "one rank-one change of one MLP down projection per request", one_layer, run_rome),
+  };
+  return table;
+}
+
+const EditMethod& edit_method(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& entry : edit_methods()) {
+    if (entry.name == name) return entry;
+    names.push_back(entry.name);
+  }
+  throw ConfigError(fmt::format("there is no editing method '{}'; did you mean '{}'? methods: {}",
+                                name, nearest(name, names), fmt::join(names, ", ")));
+}
+
+}  // namespace resurface

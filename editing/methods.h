@@ -1,0 +1,36 @@
+// Every editing method, one line each.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "editing/covariance.h"
+#include "editing/editor.h"
+#include "editing/rome.h"
+
+namespace resurface {
+
+/// One alternative a method (or a family sharing its settings). Read, print and describe with
+/// std::visit([](auto& s) { ... }, settings).
+using EditSettings = std::variant<RomeSettings>;
+
+struct EditMethod {
+  std::string name;
+  std::string paper;
+  std::string summary;
+  EditSettings defaults;
+  /// The layers whose covariance it needs under these settings.
+  std::function<std::vector<int64_t>(const EditSettings&, const Model&)> layers;
+  std::function<EditFile(const EditSettings&, const Model&, const Tokenizer&,
+                         std::span<const EditRequest>, Statistics&)>
+      run;
+};
+
+const std::vector<EditMethod>& edit_methods();
+/// Throws ConfigError listing the methods there are.
+const EditMethod& edit_method(const std::string& name);
+
+}  // namespace resurface
