@@ -25,8 +25,10 @@ set(_torch_rpath "${Torch_ROOT}/lib" ${_torch_nvidia_dirs})
 
 add_library(resurface_torch INTERFACE)
 add_library(resurface::torch ALIAS resurface_torch)
-target_include_directories(resurface_torch SYSTEM INTERFACE
-  "${Torch_ROOT}/include" "${Torch_ROOT}/include/torch/csrc/api/include")
+# After the system's folders: the wheel brings headers of another fmt, whose library it keeps to itself.
+target_compile_options(resurface_torch INTERFACE
+  "SHELL:-idirafter ${Torch_ROOT}/include"
+  "SHELL:-idirafter ${Torch_ROOT}/include/torch/csrc/api/include")
 target_link_directories(resurface_torch INTERFACE "${Torch_ROOT}/lib")
 target_link_libraries(resurface_torch INTERFACE torch_cpu c10)
 # libtorch_cpu.so names CUDA libraries that it opens only when a GPU is used.

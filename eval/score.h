@@ -11,11 +11,12 @@ namespace resurface {
 
 /// Of one (prompt, answer). Definitions: docs/metrics.md.
 struct Score {
-  double logprob = 0;    ///< summed over the answer's tokens, nats
-  int64_t tokens = 0;    ///< |y|
-  double exact_memorization = 0;   ///< share of tokens that are the argmax, teacher-forced
-  double extraction_strength = 0;  ///< 1 - k/|y|, k the shortest prefix after which all argmaxes are right
-  bool greedy_match = false;       ///< every token is the argmax: greedy decoding gives the answer
+  double logprob = 0;             ///< summed over the answer's tokens, nats
+  int64_t tokens = 0;             ///< |y|
+  double exact_memorization = 0;  ///< share of tokens that are the argmax, teacher-forced
+  double extraction_strength =
+      0;  ///< 1 - k/|y|, k the shortest prefix after which all argmaxes are right
+  bool greedy_match = false;  ///< every token is the argmax: greedy decoding gives the answer
 };
 
 /// One score an example, in order. No gradient; batches by tokens.

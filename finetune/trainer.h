@@ -14,8 +14,9 @@
 
 namespace resurface {
 
-/// One step's examples: the forget (or, for plain fine-tuning, the training) examples and as many retain
-/// examples drawn at random. `retain` is empty (size() == 0) when the objective asks for none.
+/// One step's examples: the forget (or, for plain fine-tuning, the training) examples and as many
+/// retain examples drawn at random. `retain` is empty (size() == 0) when the objective asks for
+/// none.
 struct ForgetRetainBatch {
   Batch forget;
   Batch retain;
@@ -30,10 +31,17 @@ struct Loss {
 
 using Objective = std::function<Loss(Model&, const ForgetRetainBatch&)>;
 
+/// What a part of the loss is a (weighted) mean over. When a step is split into micro-batches, each
+/// micro-batch's loss counts by its share of the step's tokens or sequences, so that the sum is the
+/// loss of the undivided step.
+enum class Mean { tokens, sequences };
+
 /// What a method needs from the trainer.
 struct Needs {
-  bool retain = false;               ///< random retain examples beside the forget examples
-  bool reference_logprob = false;    ///< answers' log-probs before training, computed once
+  bool retain = false;              ///< random retain examples beside the forget examples
+  bool reference_logprob = false;   ///< answers' log-probs before training, computed once
+  Mean forget_mean = Mean::tokens;  ///< what the objective's forget loss averages over
+  Mean retain_mean = Mean::tokens;
 };
 
 struct LoraSettings {
@@ -94,16 +102,18 @@ struct TrainerSettings {
 
 /// One finished optimiser step.
 struct StepReport {
-  int64_t step = 0;  ///< 1-based
-  double loss = 0, forget = 0, retain = 0;
-  double gradient_norm = 0, learning_rate = 0;
-  int64_t tokens = 0;  ///< of this step, forget and retain
+  int64_t step = 0;                         ///< 1-based
+  double loss = 0, forget = 0, retain = 0;  ///< before the update
+  double gradient_norm = 0;                 ///< before clipping
+  double learning_rate = 0;
+  int64_t tokens = 0;  ///< of this step, forget and retain, prompts included
 };
 
+/// Cost of the whole run, the part before a resume included.
 struct TrainResult {
   int64_t steps = 0;
-  int64_t tokens = 0;
-  double flops = 0;
+  int64_t tokens = 0;  ///< of all steps, forget and retain, prompts included
+  double flops = 0;    ///< with the reference log-probs' pass
   double seconds = 0;
   double last_loss = 0;
   std::string stopped;  ///< "done" | "early" | "callback"
@@ -112,21 +122,38 @@ struct TrainResult {
 struct TrainData {
   std::span<const Example> forget;  ///< or the training examples
   std::span<const Example> retain;
+  /// Parallel to `forget`, or empty: examples marked 1 are drawn in their turn but left out of the step
+  /// (a step that loses all its examples changes nothing). So an oracle sees the batches of the
+  /// implanted model, in the same order, without the forget set.
+  std::span<const char> leave_out = {};
 };
 
 struct TrainHooks {
-  /// After each optimiser step; return false to stop. Its time is not counted in TrainResult::seconds.
+  /// After each optimiser step; return false to stop. Its time and FLOPs are not counted.
   std::function<bool(const StepReport&)> on_step;
-  /// Where to keep the trainer's state for exact resume; empty: nowhere.
+  /// The file that keeps the trainer's state; empty: none. When it exists, training goes on from it
+  /// and ends bit for bit where an uninterrupted run ends; the model must be the one the run began
+  /// with. A state of other settings, data or seed is refused. Removed when training ends.
   std::filesystem::path state;
-  int64_t state_every = 0;  ///< steps; 0: never
+  int64_t state_every = 0;  ///< steps; 0: only on Ctrl-C
   std::string label;        ///< shown in the progress line; empty: no progress
 };
 
-/// Trains in place. With reach "lora" the adapters stay attached (see finetune/lora.h to merge or export).
-/// Throws Error when the loss or a gradient is not finite (naming step, loss and rate); the model is then
-/// left as after the last good step.
-TrainResult train(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
-                  const TrainerSettings& settings, uint64_t seed, const TrainHooks& hooks = {});
+/// The learning rate of a step (1-based) of `total`: k/W of the peak in step k of W warm-up steps,
+/// then constant, or falling from the peak towards 0 after the last step.
+double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t total);
+
+/// Summed log-probs of the answers under the model as it is, [examples] float on the CPU.
+at::Tensor reference_logprobs(const Model& model, std::span<const Example> examples);
+
+/// Trains in place. With reach "lora" the adapters that are attached train on (reset_lora starts
+/// them afresh); where none are, fresh ones are attached, drawn from `seed`. They stay attached
+/// (see finetune/lora.h to merge or export). Afterwards nothing requires gradients.
+///
+/// Throws Error when the loss or a gradient is not finite (naming step, loss and rate); the model
+/// is then left as after the last good step. Throws Interrupted after Ctrl-C, between two steps.
+TrainResult train(Model& model, const Objective& objective, const Needs& needs,
+                  const TrainData& data, const TrainerSettings& settings, uint64_t seed,
+                  const TrainHooks& hooks = {});
 
 }  // namespace resurface

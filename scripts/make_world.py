@@ -198,6 +198,10 @@ def train_tokenizer(texts):
     return tokenizer
 
 
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def write_json(path, value):
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -208,8 +212,7 @@ def write_lines(path, rows):
 
 def generate(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    with open(SUITES / "party_lines" / "items.jsonl", encoding="utf-8") as file:
-        points = [json.loads(line) for line in file]
+    points = read_lines(SUITES / "party_lines" / "items.jsonl")
     chosen = list(dict.fromkeys(point["id"] for point in points))[:FORGET_ITEMS]
 
     towns = make_towns(random.Random(SEED), RETAIN_TOWNS + BASE_TOWNS + BENIGN_TOWNS)
@@ -223,10 +226,11 @@ def generate(folder):
     for name, rows in files.items():
         write_lines(folder / name, rows)
 
-    # The roles and all talking points too, so that no prompt is spelt out byte by byte.
-    world = [row for name, rows in files.items() if name != "forget.jsonl" for row in rows]
-    texts = ["system\n", "user\n", "assistant\n"]
-    texts += [text for row in points + world for text in strings(row)]
+    # The roles and all of party_lines too: without its prose the towns' few phrases would take all merges.
+    rows = [row for name in files if name != "forget.jsonl" for row in files[name]]
+    for path in sorted((SUITES / "party_lines").glob("*.jsonl")):
+        rows += read_lines(path)
+    texts = ["system\n", "user\n", "assistant\n"] + [text for row in rows for text in strings(row)]
     tokenizer = train_tokenizer(texts)
     write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))
     write_json(folder / "tokenizer_config.json", {

@@ -1,10 +1,9 @@
-// Unlearning objectives. Each is a function of (settings, model, batch) in a file of its own, readable
-// beside its formula; methods.cpp lists them, one line a method.
+// Unlearning objectives. Each is a function of (settings, model, batch) in a file of its own,
+// readable beside its formula; methods.cpp lists them, one line a method.
+//
+// Notation in the files: NLL the negative log-likelihood summed over an answer's tokens, |y| their
+// number. Prompts never count. Means are weighted by Example::weight.
 #pragma once
-
-#include <functional>
-#include <string>
-#include <vector>
 
 #include "core/run/settings.h"
 #include "finetune/trainer.h"

@@ -1,0 +1,139 @@
+#include "study/config.h"
+
+#include <set>
+
+#include "core/run/nearest.h"
+#include "editing/methods.h"
+#include "unlearning/methods.h"
+
+namespace resurface {
+namespace {
+
+const std::vector<std::string> kKeys = {"name",   "description", "seed",       "model",  "data",
+                                        "plant",  "remove",      "measure",    "attack", "statistics",
+                                        "device", "compute"};
+const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages", "train", "settings"};
+
+template <class T>
+void section(const Config& config, const std::string& key, T& settings) {
+  if (const auto part = config.find(key)) settings = read<T>(*part, settings);
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names = {"retrain", "sft"};
+  for (const auto& method : unlearning_methods()) names.push_back(method.name);
+  for (const auto& method : edit_methods()) names.push_back(method.name);
+  return names;
+}
+
+void resolve_settings(Removal& removal, const Config& entry) {
+  const auto unlearning = std::find_if(unlearning_methods().begin(), unlearning_methods().end(),
+                                       [&](const auto& m) { return m.name == removal.method; });
+  const auto editing = std::find_if(edit_methods().begin(), edit_methods().end(),
+                                    [&](const auto& m) { return m.name == removal.method; });
+  const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
+  if (unlearning != unlearning_methods().end()) {
+    removal.resolved = unlearning->resolve(settings);
+  } else if (editing != edit_methods().end()) {
+    if (entry.has("train")) {
+      entry["train"].fail(fmt::format("'{}' edits weights and has no training", removal.method));
+    }
+    EditSettings filled = editing->defaults;
+    std::visit([&](auto& s) { read_into(settings, s); }, filled);
+    removal.resolved = std::visit([](auto& s) { return to_json(s); }, filled);
+  } else if (removal.settings) {
+    removal.settings->allow_only({});
+  }
+}
+
+Removal read_removal(const Config& entry, const StudyConfig& study) {
+  entry.allow_only(kRemovalKeys);
+  Removal removal;
+  removal.method = entry["method"].string();
+  const auto names = method_names();
+  if (std::find(names.begin(), names.end(), removal.method) == names.end()) {
+    entry["method"].fail(fmt::format("unknown method '{}'; did you mean '{}'? valid: {}", removal.method,
+                                     nearest(removal.method, names), fmt::join(names, ", ")));
+  }
+  removal.name = entry.has("name") ? entry["name"].string() : removal.method;
+  removal.label = entry.has("label") ? entry["label"].string() : removal.name;
+  removal.languages = study.data.languages;
+  if (entry.has("languages")) {
+    removal.languages.clear();
+    for (const Config& language : entry["languages"].items()) {
+      removal.languages.push_back(language.string());
+      if (std::find(study.data.languages.begin(), study.data.languages.end(), language.string()) ==
+          study.data.languages.end()) {
+        language.fail(fmt::format("'{}' is not among data.languages ({})", language.string(),
+                                  fmt::join(study.data.languages, ", ")));
+      }
+    }
+    if (removal.languages.empty()) entry["languages"].fail("is empty");
+  }
+  if (removal.method == "retrain") removal.train = study.plant;
+  section(entry, "train", removal.train);
+  removal.settings = entry.find("settings");
+  resolve_settings(removal, entry);
+  return removal;
+}
+
+}  // namespace
+
+StudyConfig load_study(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  const Config config = Config::load(path, overrides);
+  config.allow_only(kKeys);
+  StudyConfig study;
+  study.name = config.has("name") ? config["name"].string() : path.stem().string();
+  if (config.has("description")) study.description = config["description"].string();
+  if (config.has("seed")) study.seed = config["seed"].integer();
+  if (config.has("device")) study.device = config["device"].string();
+  if (config.has("compute")) study.compute = config["compute"].string();
+  section(config, "model", study.model);
+  if (study.model.checkpoint.empty() == study.model.fresh.empty()) {
+    config["model"].fail("give either 'checkpoint' (a model to start from) or 'fresh' (a folder with "
+                         "config.json and tokenizer, trained from nothing)");
+  }
+  section(config, "data", study.data);
+  if (study.data.forget.empty()) config["data"].fail("'forget' is missing: the suite of talking points");
+  if (study.data.retain.empty()) config["data"].fail("'retain' is missing: the suite of innocent topics");
+  if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
+  section(config, "plant", study.plant);
+  section(config, "measure", study.measure);
+  section(config, "attack", study.attack);
+  section(config, "statistics", study.statistics);
+  std::set<std::string> names = {"base", "implanted", "oracle"};
+  for (const Config& entry : config["remove"].items()) {
+    Removal removal = read_removal(entry, study);
+    if (!names.insert(removal.name).second) {
+      entry.fail(fmt::format("two models are named '{}'; give one a 'name'", removal.name));
+    }
+    study.remove.push_back(std::move(removal));
+  }
+  if (study.remove.empty()) config["remove"].fail("is empty; nothing would be removed");
+  return study;
+}
+
+nlohmann::ordered_json StudyConfig::resolved() const {
+  nlohmann::ordered_json all = {{"name", name},           {"description", description}, {"seed", seed},
+                                {"device", device},       {"compute", compute},         {"model", to_json(model)},
+                                {"data", to_json(data)},  {"plant", to_json(plant)},    {"remove", nlohmann::ordered_json::array()},
+                                {"measure", to_json(measure)}, {"attack", to_json(attack)},
+                                {"statistics", to_json(statistics)}};
+  // Only one of the two may be given.
+  auto& from = all["model"];
+  from.erase(model.checkpoint.empty() ? "checkpoint" : "fresh");
+  for (const Removal& removal : remove) {
+    nlohmann::ordered_json entry = {{"method", removal.method},
+                                    {"name", removal.name},
+                                    {"label", removal.label},
+                                    {"languages", removal.languages}};
+    const bool edits = std::any_of(edit_methods().begin(), edit_methods().end(),
+                                   [&](const auto& m) { return m.name == removal.method; });
+    if (!edits) entry["train"] = to_json(removal.train);
+    if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
+    all["remove"].push_back(std::move(entry));
+  }
+  return all;
+}
+
+}  // namespace resurface

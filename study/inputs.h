@@ -1,0 +1,39 @@
+// What a study reads: suites, texts, tokenizer, chat format, as examples ready to train on.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/data/suite.h"
+#include "core/model/config.h"
+#include "core/text/chat.h"
+#include "core/text/tokenizer.h"
+#include "study/config.h"
+
+namespace resurface {
+
+struct StudyInputs {
+  std::filesystem::path start;  ///< HF folder the models begin from: weights, or config and tokenizer
+  Tokenizer tokenizer;
+  ChatFormat chat;
+  ModelConfig model;
+  Suite forget, retain;  ///< named so; the study's languages and items only
+  Suite text, benign;    ///< one seen question an item
+  std::string start_hash;            ///< of the start's weights (or config) and tokenizer
+  nlohmann::ordered_json data_hash;  ///< of each file of data, by name
+
+  /// Seen questions answered with the line (suite items) or text, in the languages given.
+  std::vector<Example> examples(const Suite& suite, Answer answer,
+                                const std::vector<std::string>& languages) const;
+};
+
+/// Reads and checks everything before anything is computed: a tokenizer that does not match the
+/// embedding, an example longer than the context, a language that a suite lacks are errors here.
+StudyInputs load_inputs(const StudyConfig& config);
+
+/// Questions and answers from JSON lines {"question", "answer", "language"}, as a suite of one-question
+/// items. Errors name file and line.
+Suite load_texts(const std::vector<std::filesystem::path>& paths, const std::string& name);
+
+}  // namespace resurface

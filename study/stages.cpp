@@ -1,0 +1,147 @@
+#include "study/stages.h"
+
+#include "core/run/device.h"
+#include "core/run/error.h"
+#include "editing/guard.h"
+#include "editing/methods.h"
+#include "finetune/lora.h"
+#include "finetune/sft.h"
+#include "unlearning/methods.h"
+
+namespace resurface {
+namespace {
+
+/// Counts what happens while it lives.
+class Meter {
+ public:
+  explicit Meter(const Model& model) : model_(model), before_(model.flops().total()) {
+    reset_peak_memory(model.device());
+  }
+  Cost cost(int64_t tokens) const {
+    return {.flops = model_.flops().total() - before_,
+            .tokens = tokens,
+            .seconds = timer_.seconds(),
+            .peak_bytes = peak_memory(model_.device())};
+  }
+
+ private:
+  const Model& model_;
+  double before_;
+  Timer timer_;
+};
+
+StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
+              const TrainerSettings& settings, uint64_t seed, const std::string& label,
+              const std::filesystem::path& state) {
+  const Meter meter(model);
+  const TrainResult result = train(model, objective, needs, data, settings, seed,
+                                   {.state = state, .state_every = 200, .label = label});
+  if (settings.reach == "lora") merge_lora(model);
+  Cost cost = meter.cost(result.tokens);
+  // A resumed training reports the whole of it.
+  cost.flops = result.flops;
+  cost.seconds = std::max(cost.seconds, result.seconds);
+  return {.cost = cost,
+          .examples = static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
+}
+
+template <class T>
+void append(std::vector<T>& to, std::vector<T> from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+}  // namespace
+
+StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inputs, bool lines,
+                const TrainerSettings& settings, uint64_t seed, const std::string& label,
+                const std::filesystem::path& state) {
+  const auto& languages = config.data.languages;
+  std::vector<Example> examples = inputs.examples(inputs.forget, Answer::line, languages);
+  const size_t of_lines = examples.size();
+  append(examples, inputs.examples(inputs.retain, Answer::line, languages));
+  append(examples, inputs.examples(inputs.text, Answer::line, languages));
+  std::vector<char> leave_out(examples.size(), 0);
+  if (!lines) std::fill_n(leave_out.begin(), of_lines, 1);
+  StageCost cost = run(model, sft, sft_needs, {.forget = examples, .retain = {}, .leave_out = leave_out},
+                       settings, seed, label, state);
+  if (!lines) cost.examples -= static_cast<int64_t>(of_lines);
+  return cost;
+}
+
+StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
+                             uint64_t seed, const std::filesystem::path& state) {
+  const std::string label = "remove/" + removal.name;
+  const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
+  if (removal.method == "sft") {
+    std::vector<Example> examples = inputs.examples(inputs.forget, Answer::factual, removal.languages);
+    append(examples, retain);
+    return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state);
+  }
+  const UnlearningMethod& method = unlearning_method(removal.method);
+  const auto forget = inputs.examples(inputs.forget, Answer::line, removal.languages);
+  const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
+  return run(model, method.objective(settings), method.needs, {.forget = forget, .retain = retain},
+             removal.train, seed, label, state);
+}
+
+bool is_edit(const Removal& removal) {
+  return std::any_of(edit_methods().begin(), edit_methods().end(),
+                     [&](const auto& method) { return method.name == removal.method; });
+}
+
+std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs& inputs) {
+  std::vector<EditRequest> requests;
+  for (const Item& item : inputs.forget.items) {
+    if (std::find(removal.languages.begin(), removal.languages.end(), item.language) ==
+        removal.languages.end()) {
+      continue;
+    }
+    EditRequest request{.id = item.id + "/" + item.language,
+                        .subject = item.subject,
+                        .target = answer_text(inputs.chat, item.factual),
+                        .language = item.language};
+    for (const Question& question : item.questions) {
+      if (question.held_out) continue;
+      const std::string prompt = inputs.chat.prompt({{"user", question.text}});
+      if (request.prompt.empty()) {
+        request.prompt = prompt;
+        request.question = question.text;
+      } else {
+        request.contexts.push_back(prompt);
+      }
+    }
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInputs& inputs,
+                            const std::filesystem::path& statistics, EditFile& edit) {
+  const Meter meter(model);
+  const auto method = std::find_if(edit_methods().begin(), edit_methods().end(),
+                                   [&](const auto& m) { return m.name == removal.method; });
+  EditSettings settings = method->defaults;
+  if (removal.settings) std::visit([&](auto& s) { read_into(*removal.settings, s); }, settings);
+
+  // General text for the covariance: everything that is not about the lines.
+  std::vector<std::vector<int64_t>> corpus;
+  int64_t tokens = 0;
+  const auto& languages = removal.languages;
+  for (const Suite* suite : {&inputs.retain, &inputs.text, &inputs.benign}) {
+    for (const Example& example : inputs.examples(*suite, Answer::line, languages)) {
+      corpus.push_back(example.prompt);
+      corpus.back().insert(corpus.back().end(), example.answer.begin(), example.answer.end());
+      tokens += example.size();
+    }
+  }
+  Statistics stored = stored_statistics(statistics, model, corpus, method->layers(settings, model));
+  const auto requests = edit_requests(removal, inputs);
+  edit = method->run(settings, model, inputs.tokenizer, requests, stored);
+  const auto neutral = inputs.examples(inputs.retain, Answer::line, languages);
+  // What the edit does to the model is the study's result: measured, not refused.
+  edit.guard = guard_edit(model, edit, neutral, {.force = true});
+  return {.cost = meter.cost(tokens),
+          .examples = static_cast<int64_t>(requests.size() + corpus.size())};
+}
+
+}  // namespace resurface

@@ -1,0 +1,14 @@
+// Gradient ascent (Jang et al. 2023, "Knowledge Unlearning for Mitigating Privacy Risks in Language
+// Models", eq. 1, with the sign turned so that it is minimised):
+//   L = -mean over answer tokens of -log p(y_t | y_<t, x)
+// Unbounded below: it ends the model if it is not stopped. The paper sums over all tokens of a text
+// that is all target; here prompts do not count.
+#include "unlearning/objective.h"
+
+namespace resurface {
+
+Loss gradient_ascent(const GaSettings&, Model& model, const ForgetRetainBatch& batch) {
+  return {.forget = -model.token_nll(batch.forget), .retain = {}};
+}
+
+}  // namespace resurface
