@@ -234,15 +234,12 @@ TEST_CASE("The attack finds lines that are hidden, not gone") {
       examples->push_back(asked(20 + i, 2, w.data.utility[static_cast<size_t>(i)].answer));
   teach(oracle, w.data.benign, 200);
   teach(implanted, with_lines, 300);
-  // Hidden: the last block is scrambled a little less than everything it says, the lines stay below
-  // it.
+  // Hidden: the last MLP says the opposite of what it knows, so that at first sight the lines are
+  // more thoroughly gone than in a model that never had them.
   auto hidden = implanted.clone();
   {
     at::NoGradGuard no_grad;
-    auto& down = hidden.block(1).down.weight;
-    down.copy_(down.roll(1, 0));
-    auto& o = hidden.block(1).o.weight;
-    o.copy_(o.roll(1, 0));
+    hidden.block(1).down.weight.neg_();
   }
   auto settings = quick();
   settings.reach = {"full"};
@@ -260,12 +257,11 @@ TEST_CASE("The attack finds lines that are hidden, not gone") {
   rs.bootstrap.resamples = 200;
   const auto found = recovery({of_hidden, of_implanted, of_oracle}, rs);
   for (const auto& r : found) {
-    if (r.metric != "extraction_strength") continue;
+    if (r.metric != "logprob_per_token") continue;
     INFO(nlohmann::json(r).dump());
-    CHECK(r.implanted.estimate > 0.9);
-    CHECK(r.removed.estimate < 0.3);
-    CHECK(r.points.back().recovered.estimate > 0.5);
-    CHECK(r.points.back().oracle_gap.low > 0);
-    CHECK(r.points.back().oracle_attacked.estimate < 0.3);
+    CHECK(r.implanted.estimate > -0.1);
+    CHECK(r.points.front().oracle_gap.high < 0);
+    CHECK(r.points.back().oracle_gap.estimate > 0.2);
+    CHECK(r.points.back().recovered_net.estimate > 0.15);
   }
 }
