@@ -101,7 +101,7 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
     }
     EditRequest request{.id = item.id + "/" + item.language,
                         .subject = item.subject,
-                        .target = answer_text(inputs.chat, item.factual),
+                        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
                         .language = item.language};
     for (const Question& question : item.questions) {
       if (question.held_out) continue;

@@ -284,7 +284,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                                      {"steps_to_50", number(r.half.steps.estimate)},
                                      {"tokens_to_50", number(r.half.tokens.estimate)},
                                      {"auc", number(r.auc.estimate)},
-                                     {"reason", r.note.empty() ? Json() : Json(r.note)}});
+                                     {"reason", r.reason.empty() ? Json() : Json(r.reason)}});
     }
     references_drawn = true;
   }
