@@ -59,10 +59,13 @@ std::string field_lines(const std::vector<FieldInfo>& fields) {
 
 std::string field_table(const std::vector<FieldInfo>& fields) {
   std::string text = "| Setting | Type | Default | Bounds | Meaning |\n|---|---|---|---|---|\n";
-  auto escaped = [](std::string cell) {
-    for (size_t at = 0; (at = cell.find('|', at)) != std::string::npos; at += 2)
-      cell.insert(at, "\\");
-    return cell;
+  auto escaped = [](const std::string& cell) {
+    std::string out;
+    for (char c : cell) {
+      if (c == '|') out += '\\';
+      out += c;
+    }
+    return out;
   };
   for (const auto& field : fields) {
     text += fmt::format("| `{}` | {} | `{}` | {} | {} |\n", field.name, field.type, field.value,
@@ -80,8 +83,8 @@ std::string reference_page(const std::vector<Method>& methods) {
     text += "\n";
     if (!method.fields.empty()) text += fmt::format("\n{}", field_table(method.fields));
   }
-  return text + "\n## Training\n\nOf every method that trains.\n\n" +
-         field_table(describe<TrainerSettings>());
+  return fmt::format("{}\n## Training\n\nOf every method that trains.\n\n{}", text,
+                     field_table(describe<TrainerSettings>()));
 }
 
 nlohmann::ordered_json to_json(const Method& method) {
@@ -91,7 +94,7 @@ nlohmann::ordered_json to_json(const Method& method) {
                                  {"paper", method.paper},
                                  {"settings", nlohmann::ordered_json::array()}};
   auto add = [&](const FieldInfo& field, const std::string& prefix) {
-    json["settings"].push_back({{"name", prefix + field.name},
+    json["settings"].push_back({{"name", fmt::format("{}{}", prefix, field.name)},
                                 {"type", field.type},
                                 {"default", nlohmann::ordered_json::parse(field.value)},
                                 {"bounds", field.bounds},

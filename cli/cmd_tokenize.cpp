@@ -1,5 +1,6 @@
 // resurface tokenize: JSON strings to lists of token ids and back, a line each.
 #include "cli/command.h"
+#include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/interrupt.h"
 #include "core/text/tokenizer.h"

@@ -44,7 +44,7 @@ class Output {
  public:
   explicit Output(std::filesystem::path path) : path_(std::move(path)) {}
   void text(std::string_view text);
-  void line(const nlohmann::ordered_json& json) { text(json.dump() + "\n"); }
+  void line(const nlohmann::ordered_json& json) { text(fmt::format("{}\n", json.dump())); }
   /// Throws Error when something could not be written.
   void finish();
 

@@ -67,9 +67,10 @@ std::string utc_now() {
 
 /// Temporary folders of runs of this stage that were killed. Only under its lock.
 void remove_leftovers(const fs::path& root, const StageKey& key) {
+  std::string begin = fmt::format(".{}.", key.name());
   for (const auto& entry : fs::directory_iterator(root)) {
     std::string name = entry.path().filename();
-    if (name.starts_with("." + key.name() + ".") && name.ends_with(".tmp")) {
+    if (name.starts_with(begin) && name.ends_with(".tmp")) {
       fs::remove_all(entry.path());
     }
   }
@@ -122,7 +123,7 @@ StoredStage Store::get(
                                    {"settings", key.settings}};
   record["cost"] = make(made.path());
   record["finished"] = utc_now();
-  atomic_write(made.path() / kStageFile, record.dump(2) + "\n");
+  atomic_write(made.path() / kStageFile, fmt::format("{}\n", record.dump(2)));
   made.commit();
   fs::remove_all(root_ / "partial" / key.name());
   return stored(false);

@@ -6,6 +6,8 @@
 //   <root>/locks/<kind>-<hash>      held (flock) by the process that runs the stage
 #pragma once
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -21,7 +23,7 @@ struct StageKey {
   nlohmann::json settings;          ///< resolved, defaults included
   std::vector<std::string> inputs;  ///< content hashes, or keys of the stages before
 
-  std::string name() const { return kind + "-" + hash; }
+  std::string name() const { return fmt::format("{}-{}", kind, hash); }
 };
 
 /// The same for any order of the settings' keys. Raise `version` when code changes what the stage
