@@ -1,9 +1,8 @@
 #include "editing/covariance.h"
 
-#include <xxhash.h>
-
 #include "core/checkpoint/checkpoint.h"
 #include "core/run/error.h"
+#include "core/run/hash.h"
 
 namespace resurface {
 namespace {
@@ -30,16 +29,15 @@ int64_t count_tokens(std::span<const std::vector<int64_t>> corpus) {
 }
 
 std::string corpus_hash(std::span<const std::vector<int64_t>> corpus) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
-                                                                       &XXH3_freeState);
-  XXH3_128bits_reset(state.get());
+  Hasher hasher;
+  const auto bytes = [](const auto* data, size_t count) {
+    return std::string_view(reinterpret_cast<const char*>(data), count * sizeof *data);
+  };
   for (const auto& sequence : corpus) {
     const uint64_t size = sequence.size();  // so that the split into sequences counts
-    XXH3_128bits_update(state.get(), &size, sizeof size);
-    XXH3_128bits_update(state.get(), sequence.data(), size * sizeof(int64_t));
+    hasher.add(bytes(&size, 1)).add(bytes(sequence.data(), sequence.size()));
   }
-  const auto digest = XXH3_128bits_digest(state.get());
-  return fmt::format("{:016x}{:016x}", digest.high64, digest.low64);
+  return hasher.hex();
 }
 
 }  // namespace

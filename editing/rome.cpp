@@ -1,7 +1,6 @@
 #include "editing/rome.h"
 
-#include "core/run/error.h"
-#include "editing/settings_json.h"
+#include "core/run/config.h"
 
 namespace resurface {
 namespace {
@@ -67,7 +66,7 @@ EditFile rome(const RomeSettings& settings, const Model& model, std::span<const 
                         : at::zeros({weight.size(0)}, at::kDouble);
   EditFile file;
   file.method = "rome";
-  file.settings = settings_json(settings).dump();
+  file.settings = to_json(settings).dump();
   auto written = weight.clone();  // W with the requests before this one
   std::vector<at::Tensor> lefts, rights;
   for (size_t e = 0; e < edits.size(); ++e) {

@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 preset=${RESURFACE_PRESET:-cpu}
-cmake --build "build/$preset" --target bench_edit >&2
+bash scripts/build.sh "$preset" bench_edit
 exec "build/$preset/bench_edit" "${1:-models/smollm2-135m}" "${2:-3}" "${3:--1}"
