@@ -270,7 +270,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
       }
       summary["curves"].push_back(curve(model.name, r, &RecoveryPoint::attacked));
       const RecoveryPoint& last = r.points.back();
-      summary["recovery"].push_back({{"model", model.name},
+      const Json entry = {{"model", model.name},
                                      {"rung", r.rung},
                                      {"reach", r.reach},
                                      {"language", r.language},
@@ -284,7 +284,8 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                                      {"steps_to_50", number(r.half.steps.estimate)},
                                      {"tokens_to_50", number(r.half.tokens.estimate)},
                                      {"auc", number(r.auc.estimate)},
-                                     {"reason", r.reason.empty() ? Json() : Json(r.reason)}});
+                                     {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
+      summary["recovery"].push_back(entry);
     }
     references_drawn = true;
   }
