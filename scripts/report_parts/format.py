@@ -85,12 +85,12 @@ def estimate_text(estimate, form):
     return f"{form(estimate['mean'])} {bracket(estimate, form)}".strip()
 
 
-def estimate_html(estimate, form, unit=""):
+def estimate_html(estimate, form, unit="", tag=""):
     if estimate is None or estimate["mean"] is None:
         return f'<span class="none">{NONE}</span>'
     interval = bracket(estimate, form)
     tail = f' <span class="ci">{interval}</span>' if interval else ""
-    return f'<span class="num">{form(estimate["mean"])}{unit}</span>{tail}'
+    return f'<span class="num">{form(estimate["mean"])}{unit}</span>{tag}{tail}'
 
 
 def scaled(value, unit="", base=1000):

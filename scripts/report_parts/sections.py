@@ -43,7 +43,7 @@ def _cost_cells(run, model):
     cells = []
     for key, form in (("flops", lambda v: scaled(v)), ("seconds", seconds)):
         ratio = times(cost[key], base and base[key])
-        tail = f'<span class="ci">{ratio} retraining</span>' if ratio else ""
+        tail = f'<span class="ci">{ratio} retrain</span>' if ratio else ""
         cells.append(f'<span class="num">{form(cost[key])}</span> {tail}')
     return cells
 
@@ -83,12 +83,11 @@ def verdict(run):
 
 
 def _recovered_cell(run, record):
-    html = _why(record, "recovered", percent, "%")
     if record is None or record["recovered"]["mean"] is None:
-        return html
-    reach = f'<span class="tag">{escape("LoRA" if record["reach"] == "lora" else record["reach"])}</span>' \
-        if len(run.reaches) > 1 else ""
-    return html + " " + reach + _dots(record["recovered"])
+        return _why(record, "recovered", percent)
+    reach = "LoRA" if record["reach"] == "lora" else escape(record["reach"])
+    tag = f' <span class="tag">{reach}</span>' if len(run.reaches) > 1 else ""
+    return estimate_html(record["recovered"], percent, "%", tag) + _dots(record["recovered"])
 
 
 def _why(record, key, form, unit=""):
