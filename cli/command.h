@@ -38,6 +38,7 @@ Command add_score(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_methods(CLI::App& app);
 Command add_edits(CLI::App& app);
+Command add_study(CLI::App& app);
 
 /// Data for stdout or, with a path, for a file that appears whole once finish() is called.
 class Output {
