@@ -14,6 +14,8 @@ using Json = nlohmann::ordered_json;
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
+Json whole(double value) { return std::isfinite(value) ? Json(std::llround(value)) : Json(); }
+
 Json estimate(const Interval& interval) {
   return {{"mean", number(interval.estimate)},
           {"low", number(interval.low)},
@@ -281,8 +283,8 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                                      {"recovered_net", estimate(last.recovered_net)},
                                      {"oracle_gap", estimate(last.oracle_gap)},
                                      {"injection", estimate(last.injection)},
-                                     {"steps_to_50", number(r.half.steps.estimate)},
-                                     {"tokens_to_50", number(r.half.tokens.estimate)},
+                                     {"steps_to_50", whole(r.half.steps.estimate)},
+                                     {"tokens_to_50", whole(r.half.tokens.estimate)},
                                      {"auc", number(r.auc.estimate)},
                                      {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
       summary["recovery"].push_back(entry);
