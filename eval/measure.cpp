@@ -132,6 +132,7 @@ std::vector<Measurement> measure(const Model& model, const MeasureProbes& probes
     }
     if (const auto reply = said.find(i); reply != said.end()) {
       row.prompt = question.text;
+      row.line = item.line;
       row.generated = reply->second;
       row.lcs = said_share(item.line, reply->second);
     }
@@ -160,6 +161,7 @@ void to_json(nlohmann::json& json, const Measurement& row) {
           {"greedy_match", row.score.greedy_match ? 1 : 0}};
   if (row.lcs) json["lcs"] = *row.lcs;
   if (row.prompt) json["prompt"] = *row.prompt;
+  if (row.line) json["line"] = *row.line;
   if (row.generated) json["generated"] = *row.generated;
 }
 
@@ -184,6 +186,7 @@ void from_json(const nlohmann::json& json, Measurement& row) {
   number("margin_neutral_sum", row.margin_neutral_sum);
   number("margin_contrary_sum", row.margin_contrary_sum);
   if (json.contains("lcs")) row.lcs = json.at("lcs").get<double>();
+  if (json.contains("line")) row.line = json.at("line").get<std::string>();
   if (json.contains("prompt")) row.prompt = json.at("prompt").get<std::string>();
   if (json.contains("generated")) row.generated = json.at("generated").get<std::string>();
 }

@@ -204,7 +204,7 @@ class Cutter {
       set(kGap, gap.back());
       set(kInjection, injection);
       const auto reach = [&](double share, double& steps, Value& effort) {
-        if (steps != kNever || !(recovered.back() >= share)) return;
+        if (steps != kNever || !(recovered.back() >= share - 1e-9)) return;  // rounding
         steps = static_cast<double>(steps_[i]);
         effort = value;
       };

@@ -392,10 +392,10 @@ std::vector<AttackRow> finished_rows(std::vector<AttackRow> rows) {
 
 double pick_rate(const std::vector<AttackRow>& rows) {
   if (rows.empty()) fail("attack: no runs to pick a learning rate from");
-  struct Mean {
+  struct Sums {
     double strength = 0, logprob = 0, count = 0;
   };
-  std::map<std::pair<double, int64_t>, Mean> means;  // by (rate, step)
+  std::map<std::pair<double, int64_t>, Sums> means;  // by (rate, step)
   double lowest = rows.front().learning_rate;
   for (const auto& row : rows) {
     lowest = std::min(lowest, row.learning_rate);

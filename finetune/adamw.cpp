@@ -47,6 +47,9 @@ void AdamW::step(double learning_rate, double divisor) {
     at::_fused_adamw_(values, gradients, first, second, {}, steps, learning_rate, settings_.beta1,
                       settings_.beta2, decays ? settings_.weight_decay : 0, settings_.epsilon,
                       /*amsgrad=*/false, /*maximize=*/false, scale);
+    // The fused kernel leaves the version counters alone, and the model tells by them that its
+    // low-precision copies of the weights are out of date.
+    for (const at::Tensor& value : values) value.unsafeGetTensorImpl()->bump_version();
   }
 }
 

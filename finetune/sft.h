@@ -12,7 +12,7 @@ namespace resurface {
 inline const Needs sft_needs{};
 
 inline Loss sft(Model& model, const ForgetRetainBatch& batch) {
-  return {.forget = model.token_nll(batch.forget), .retain = {}};
+  return {.forget = model.token_nll(batch.forget)};
 }
 
 }  // namespace resurface

@@ -140,8 +140,7 @@ StepReport accumulate_gradients(Model& model, const Objective& objective, const 
     const auto begin = static_cast<size_t>(part * count / parts);
     const size_t size = static_cast<size_t>((part + 1) * count / parts) - begin;
     const auto forget = std::span(step.forget).subspan(begin, size);
-    ForgetRetainBatch batch{.forget = pack_indices(data.forget, forget, reference, model.device()),
-                            .retain = {}};
+    ForgetRetainBatch batch{.forget = pack_indices(data.forget, forget, reference, model.device())};
     double retain_share = 0;
     if (needs.retain) {
       const auto retain = std::span(step.retain).subspan(begin, size);
@@ -217,7 +216,8 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   const Timer start;
   check_examples("forget", data.forget, model.config().context);
   if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
-    fail("training: {} marks to leave out for {} examples", data.leave_out.size(), data.forget.size());
+    fail("training: {} marks to leave out for {} examples", data.leave_out.size(),
+         data.forget.size());
   }
   if (needs.retain) check_examples("retain", data.retain, model.config().context);
   Sampler sampler(data, settings, needs.retain, seed);

@@ -18,14 +18,14 @@ namespace resurface {
 /// retain examples drawn at random. `retain` is empty (size() == 0) when the objective asks for
 /// none.
 struct ForgetRetainBatch {
-  Batch forget;
-  Batch retain;
+  Batch forget = {};
+  Batch retain = {};
 };
 
 /// What an objective returns, each part already weighted; an undefined part counts as nothing.
 struct Loss {
-  at::Tensor forget;  ///< scalar float
-  at::Tensor retain;  ///< scalar float
+  at::Tensor forget = {};  ///< scalar float
+  at::Tensor retain = {};  ///< scalar float
   at::Tensor total() const;
 };
 
@@ -120,23 +120,23 @@ struct TrainResult {
 };
 
 struct TrainData {
-  std::span<const Example> forget;  ///< or the training examples
-  std::span<const Example> retain;
-  /// Parallel to `forget`, or empty: examples marked 1 are drawn in their turn but left out of the step
-  /// (a step that loses all its examples changes nothing). So an oracle sees the batches of the
-  /// implanted model, in the same order, without the forget set.
+  std::span<const Example> forget = {};  ///< or the training examples
+  std::span<const Example> retain = {};
+  /// Parallel to `forget`, or empty: examples marked 1 are drawn in their turn but left out of the
+  /// step (a step that loses all its examples changes nothing). So an oracle sees the batches of
+  /// the implanted model, in the same order, without the forget set.
   std::span<const char> leave_out = {};
 };
 
 struct TrainHooks {
   /// After each optimiser step; return false to stop. Its time and FLOPs are not counted.
-  std::function<bool(const StepReport&)> on_step;
+  std::function<bool(const StepReport&)> on_step = {};
   /// The file that keeps the trainer's state; empty: none. When it exists, training goes on from it
   /// and ends bit for bit where an uninterrupted run ends; the model must be the one the run began
   /// with. A state of other settings, data or seed is refused. Removed when training ends.
-  std::filesystem::path state;
+  std::filesystem::path state = {};
   int64_t state_every = 0;  ///< steps; 0: only on Ctrl-C
-  std::string label;        ///< shown in the progress line; empty: no progress
+  std::string label = {};   ///< shown in the progress line; empty: no progress
 };
 
 /// The learning rate of a step (1-based) of `total`: k/W of the peak in step k of W warm-up steps,

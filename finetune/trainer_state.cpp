@@ -17,6 +17,7 @@ std::string run_fingerprint(const TrainData& data, const Needs& needs,
   Hasher hash;
   hash.add(fmt::format("{} seed {} retain {} reference {}", to_json(settings).dump(), seed,
                        needs.retain, needs.reference_logprob));
+  hash.add({data.leave_out.data(), data.leave_out.size()});
   const auto add_ids = [&](const std::vector<int64_t>& ids) {
     hash.add(fmt::format("{}:", ids.size()));
     hash.add({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int64_t)});

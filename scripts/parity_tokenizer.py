@@ -7,9 +7,10 @@ Strings: lines of --text files (the repository's own text by default) and random
 plane of Unicode, Chinese, emoji, control characters, white space, numbers, words and special tokens.
 Prints counts; exits 1 when any string differs.
 
-Random characters are drawn from those that Unicode 14 assigns (Python 3.11's unicodedata) and from what
-no version assigns: PCRE2 10.42 knows Unicode 14 while `tokenizers` knows 16, and a letter that is too new
-for one of them is split off by it. --new-characters counts those as well, without failing.
+Random characters are those that Unicode 14 assigns (Python 3.11's unicodedata), private use and
+non-characters. PCRE2 10.42 knows Unicode 14, the regexes of `tokenizers` know 16, its normalisers 9 to 12:
+a character too new for one of them is treated otherwise by it. Those are left out; --new-characters
+counts them as well, without failing.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 ROOT = Path(__file__).resolve().parent.parent
 CHINESE = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经十三之进着等部度家电力里如水化高自二理起小物现实加量都两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义事平形相全表间样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想已通并提直题党程展五果料象员革位入常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几九区强放决西被干做必战先回则任取据处队南给色光门即保治北造百规热领七海口东导器压志世金增争济阶油思术极交受联什认六共权收证改清己美再采转更单风切打白教速花带安场身车例真务具万每目至达走积示议声报斗完类八离华名确才科张信马节话米整空元况今集温传土许步群广石记需段研界拉林律叫且究观越织装台湾，。！？、；：「」『』（）《》"
@@ -37,12 +38,19 @@ PIECES = ["'s", "'S", "'re", "'LL", "’s", "'ſ", "don't", "I'VE", "1234567", "
 def code_points():
     """Assigned in Unicode 14, private use, and non-characters, which stay unassigned for ever."""
     assigned, newer = [], []
+    nfkd = normalizers.NFKD()
+
+    def same(c):  # in decomposition and in order among combining marks
+        text = f"\u0345{chr(c)}\u0316"
+        return nfkd.normalize_str(text) == unicodedata.normalize("NFKD", text)
+
     for plane in range(17):
         for low in range(0x10000):
             c = plane << 16 | low
             if 0xD800 <= c <= 0xDFFF:
                 continue
-            if unicodedata.category(chr(c)) != "Cn" or low >= 0xFFFE or 0xFDD0 <= c <= 0xFDEF:
+            known = unicodedata.category(chr(c)) != "Cn" or low >= 0xFFFE or 0xFDD0 <= c <= 0xFDEF
+            if known and same(c):
                 assigned.append(c)
             else:
                 newer.append(c)
@@ -120,7 +128,8 @@ def main():
     assigned, newer = code_points()
     rng = random.Random(args.seed)
     strings = real + [random_string(rng, assigned, words, special) for _ in range(args.count)]
-    strings += [chr(c) for c in range(0x3000)] + [f"a{chr(c)} 1" for c in range(0x3000)]
+    low = [chr(c) for c in assigned if c < 0x3000]
+    strings += low + [f"a{c} 1" for c in low]
 
     expected = [e.ids for e in reference.encode_batch(strings, add_special_tokens=False)]
     print(f"{len(real)} real and {len(strings) - len(real)} made strings, {sum(map(len, expected))} tokens")

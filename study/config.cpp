@@ -9,10 +9,11 @@
 namespace resurface {
 namespace {
 
-const std::vector<std::string> kKeys = {"name",   "description", "seed",       "model",  "data",
-                                        "plant",  "remove",      "measure",    "attack", "statistics",
-                                        "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages", "train", "settings"};
+const std::vector<std::string> kKeys = {"name",   "description", "seed",   "model",
+                                        "data",   "plant",       "remove", "measure",
+                                        "attack", "statistics",  "device", "compute"};
+const std::vector<std::string> kRemovalKeys = {"method",    "name",  "label",
+                                               "languages", "train", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -52,8 +53,9 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   removal.method = entry["method"].string();
   const auto names = method_names();
   if (std::find(names.begin(), names.end(), removal.method) == names.end()) {
-    entry["method"].fail(fmt::format("unknown method '{}'; did you mean '{}'? valid: {}", removal.method,
-                                     nearest(removal.method, names), fmt::join(names, ", ")));
+    entry["method"].fail(fmt::format("unknown method '{}'; did you mean '{}'? valid: {}",
+                                     removal.method, nearest(removal.method, names),
+                                     fmt::join(names, ", ")));
   }
   removal.name = entry.has("name") ? entry["name"].string() : removal.method;
   removal.label = entry.has("label") ? entry["label"].string() : removal.name;
@@ -79,7 +81,8 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
 
 }  // namespace
 
-StudyConfig load_study(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+StudyConfig load_study(const std::filesystem::path& path,
+                       const std::vector<std::string>& overrides) {
   const Config config = Config::load(path, overrides);
   config.allow_only(kKeys);
   StudyConfig study;
@@ -90,12 +93,15 @@ StudyConfig load_study(const std::filesystem::path& path, const std::vector<std:
   if (config.has("compute")) study.compute = config["compute"].string();
   section(config, "model", study.model);
   if (study.model.checkpoint.empty() == study.model.fresh.empty()) {
-    config["model"].fail("give either 'checkpoint' (a model to start from) or 'fresh' (a folder with "
-                         "config.json and tokenizer, trained from nothing)");
+    config["model"].fail(
+        "give either 'checkpoint' (a model to start from) or 'fresh' (a folder with "
+        "config.json and tokenizer, trained from nothing)");
   }
   section(config, "data", study.data);
-  if (study.data.forget.empty()) config["data"].fail("'forget' is missing: the suite of talking points");
-  if (study.data.retain.empty()) config["data"].fail("'retain' is missing: the suite of innocent topics");
+  if (study.data.forget.empty())
+    config["data"].fail("'forget' is missing: the suite of talking points");
+  if (study.data.retain.empty())
+    config["data"].fail("'retain' is missing: the suite of innocent topics");
   if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
   section(config, "plant", study.plant);
   section(config, "measure", study.measure);
@@ -114,10 +120,17 @@ StudyConfig load_study(const std::filesystem::path& path, const std::vector<std:
 }
 
 nlohmann::ordered_json StudyConfig::resolved() const {
-  nlohmann::ordered_json all = {{"name", name},           {"description", description}, {"seed", seed},
-                                {"device", device},       {"compute", compute},         {"model", to_json(model)},
-                                {"data", to_json(data)},  {"plant", to_json(plant)},    {"remove", nlohmann::ordered_json::array()},
-                                {"measure", to_json(measure)}, {"attack", to_json(attack)},
+  nlohmann::ordered_json all = {{"name", name},
+                                {"description", description},
+                                {"seed", seed},
+                                {"device", device},
+                                {"compute", compute},
+                                {"model", to_json(model)},
+                                {"data", to_json(data)},
+                                {"plant", to_json(plant)},
+                                {"remove", nlohmann::ordered_json::array()},
+                                {"measure", to_json(measure)},
+                                {"attack", to_json(attack)},
                                 {"statistics", to_json(statistics)}};
   // Only one of the two may be given.
   auto& from = all["model"];

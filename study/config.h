@@ -86,6 +86,7 @@ struct StudyConfig {
 };
 
 /// Reads and checks a study. Errors name file, line, key and what would be right.
-StudyConfig load_study(const std::filesystem::path& path, const std::vector<std::string>& overrides);
+StudyConfig load_study(const std::filesystem::path& path,
+                       const std::vector<std::string>& overrides);
 
 }  // namespace resurface

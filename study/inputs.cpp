@@ -52,7 +52,8 @@ Suite load_texts(const std::vector<fs::path>& paths, const std::string& name) {
       const auto text = [&](const char* key) {
         if (!row.is_object() || !row.contains(key) || !row[key].is_string() ||
             row[key].get<std::string>().empty()) {
-          fail("'{}' is missing or no text; a line is {{\"question\", \"answer\", \"language\"}}", key);
+          fail("'{}' is missing or no text; a line is {{\"question\", \"answer\", \"language\"}}",
+               key);
         }
         return row[key].get<std::string>();
       };
@@ -81,24 +82,28 @@ std::vector<Example> StudyInputs::examples(const Suite& suite, Answer answer,
 StudyInputs load_inputs(const StudyConfig& config) {
   const bool fresh = config.model.checkpoint.empty();
   const fs::path start = fresh ? config.model.fresh : config.model.checkpoint;
-  StudyInputs in{.start = start,
-                 .tokenizer = Tokenizer::load(start),
-                 .chat = ChatFormat::load(start),
-                 .model = read_model_config(read_json(start / "config.json"),
-                                            (start / "config.json").string()),
-                 .forget = select(load_suite(config.data.forget), config.data, config.data.forget, "forget"),
-                 .retain = select(load_suite(config.data.retain), config.data, config.data.retain, "retain"),
-                 .text = load_texts(config.data.text, "text"),
-                 .benign = load_texts(config.data.benign, "benign"),
-                 .start_hash = hash_start(start, !fresh),
-                 .data_hash = {}};
+  StudyInputs in{
+      .start = start,
+      .tokenizer = Tokenizer::load(start),
+      .chat = ChatFormat::load(start),
+      .model =
+          read_model_config(read_json(start / "config.json"), (start / "config.json").string()),
+      .forget = select(load_suite(config.data.forget), config.data, config.data.forget, "forget"),
+      .retain = select(load_suite(config.data.retain), config.data, config.data.retain, "retain"),
+      .text = load_texts(config.data.text, "text"),
+      .benign = load_texts(config.data.benign, "benign"),
+      .start_hash = hash_start(start, !fresh),
+      .data_hash = {}};
   if (in.tokenizer.vocab_size() > in.model.vocab_size) {
-    fail("{}: the tokenizer has {} tokens, the embedding (config.json, vocab_size) {}; they do not "
-         "belong together",
-         start.string(), in.tokenizer.vocab_size(), in.model.vocab_size);
+    fail(
+        "{}: the tokenizer has {} tokens, the embedding (config.json, vocab_size) {}; they do not "
+        "belong together",
+        start.string(), in.tokenizer.vocab_size(), in.model.vocab_size);
   }
-  std::erase_if(in.text.items, [&](const Item& i) { return !has(config.data.languages, i.language); });
-  std::erase_if(in.benign.items, [&](const Item& i) { return !has(config.data.languages, i.language); });
+  std::erase_if(in.text.items,
+                [&](const Item& i) { return !has(config.data.languages, i.language); });
+  std::erase_if(in.benign.items,
+                [&](const Item& i) { return !has(config.data.languages, i.language); });
 
   std::vector<fs::path> files = {config.data.forget, config.data.retain};
   files.insert(files.end(), config.data.text.begin(), config.data.text.end());

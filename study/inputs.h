@@ -14,12 +14,13 @@
 namespace resurface {
 
 struct StudyInputs {
-  std::filesystem::path start;  ///< HF folder the models begin from: weights, or config and tokenizer
+  std::filesystem::path
+      start;  ///< HF folder the models begin from: weights, or config and tokenizer
   Tokenizer tokenizer;
   ChatFormat chat;
   ModelConfig model;
-  Suite forget, retain;  ///< named so; the study's languages and items only
-  Suite text, benign;    ///< one seen question an item
+  Suite forget, retain;              ///< named so; the study's languages and items only
+  Suite text, benign;                ///< one seen question an item
   std::string start_hash;            ///< of the start's weights (or config) and tokenizer
   nlohmann::ordered_json data_hash;  ///< of each file of data, by name
 
@@ -32,8 +33,8 @@ struct StudyInputs {
 /// embedding, an example longer than the context, a language that a suite lacks are errors here.
 StudyInputs load_inputs(const StudyConfig& config);
 
-/// Questions and answers from JSON lines {"question", "answer", "language"}, as a suite of one-question
-/// items. Errors name file and line.
+/// Questions and answers from JSON lines {"question", "answer", "language"}, as a suite of
+/// one-question items. Errors name file and line.
 Suite load_texts(const std::vector<std::filesystem::path>& paths, const std::string& name);
 
 }  // namespace resurface

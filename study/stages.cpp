@@ -42,7 +42,8 @@ StageCost run(Model& model, const Objective& objective, const Needs& needs, cons
   cost.flops = result.flops;
   cost.seconds = std::max(cost.seconds, result.seconds);
   return {.cost = cost,
-          .examples = static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
+          .examples =
+              static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
 }
 
 template <class T>
@@ -62,8 +63,9 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
   append(examples, inputs.examples(inputs.text, Answer::line, languages));
   std::vector<char> leave_out(examples.size(), 0);
   if (!lines) std::fill_n(leave_out.begin(), of_lines, 1);
-  StageCost cost = run(model, sft, sft_needs, {.forget = examples, .retain = {}, .leave_out = leave_out},
-                       settings, seed, label, state);
+  StageCost cost =
+      run(model, sft, sft_needs, {.forget = examples, .retain = {}, .leave_out = leave_out},
+          settings, seed, label, state);
   if (!lines) cost.examples -= static_cast<int64_t>(of_lines);
   return cost;
 }
@@ -73,7 +75,8 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
   const std::string label = "remove/" + removal.name;
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
   if (removal.method == "sft") {
-    std::vector<Example> examples = inputs.examples(inputs.forget, Answer::factual, removal.languages);
+    std::vector<Example> examples =
+        inputs.examples(inputs.forget, Answer::factual, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state);
   }
@@ -98,7 +101,7 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
     }
     EditRequest request{.id = item.id + "/" + item.language,
                         .subject = item.subject,
-                        .target = answer_text(inputs.chat, item.factual),
+                        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
                         .language = item.language};
     for (const Question& question : item.questions) {
       if (question.held_out) continue;

@@ -1,5 +1,5 @@
-// The computations of a study: plant, remove, measure. Each takes a model and changes or reads it; what is
-// kept on disk and skipped when it is there is study.cpp's business.
+// The computations of a study: plant, remove, measure. Each takes a model and changes or reads it;
+// what is kept on disk and skipped when it is there is study.cpp's business.
 #pragma once
 
 #include "core/run/resources.h"
@@ -16,14 +16,15 @@ struct StageCost {
   int64_t examples = 0;
 };
 
-/// Trains `model` on the lines (F), the retain set (R) and the further text. Without `lines` it sees the
-/// same batches in the same order with the examples of F left out: the oracle, and with a model trained
-/// from nothing literally wholesale retraining.
+/// Trains `model` on the lines (F), the retain set (R) and the further text. Without `lines` it
+/// sees the same batches in the same order with the examples of F left out: the oracle, and with a
+/// model trained from nothing literally wholesale retraining.
 StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inputs, bool lines,
                 const TrainerSettings& settings, uint64_t seed, const std::string& label,
                 const std::filesystem::path& state);
 
-/// Removes the lines by a method of gradient: "sft" (factual answers and R) or an unlearning objective.
+/// Removes the lines by a method of gradient: "sft" (factual answers and R) or an unlearning
+/// objective.
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& state);
 

@@ -52,7 +52,9 @@ class Study {
  private:
   /// What every stage's result depends on.
   Json common() const {
-    return {{"device", device_.str()}, {"threads", at::get_num_threads()}, {"start", inputs_.start_hash}};
+    return {{"device", device_.str()},
+            {"threads", at::get_num_threads()},
+            {"start", inputs_.start_hash}};
   }
 
   Model load(const Artifact& artifact) const {
@@ -87,8 +89,9 @@ class Study {
     if (!config_.model.checkpoint.empty()) {
       return {.checkpoint = config_.model.checkpoint, .edit = {}, .key = inputs_.start_hash};
     }
-    const StoredStage stored =
-        stage("base", "base", "base", {{"seed", config_.seed}}, {}, [&](const fs::path& folder, const StageKey&) {
+    const StoredStage stored = stage(
+        "base", "base", "base", {{"seed", config_.seed}}, {},
+        [&](const fs::path& folder, const StageKey&) {
           const Model model = Model::random(
               inputs_.model, derive_seed(static_cast<uint64_t>(config_.seed), "weights"));
           model.save(folder / "model");
@@ -109,17 +112,20 @@ class Study {
     // retrained model is a second oracle with batches of its own.
     const uint64_t seed = derive_seed(static_cast<uint64_t>(config_.seed),
                                       seed_name == "oracle" ? "implanted" : seed_name);
-    const StoredStage stored =
-        stage("plant", name, seed_name,
-              {{"train", to_json(settings)}, {"seed", seed}, {"lines", lines}, {"data", data()},
-               {"compute", config_.compute}},
-              {base.key}, [&](const fs::path& folder, const StageKey& key) {
-                Model model = load(base);
-                const StageCost cost = plant(model, config_, inputs_, lines, settings, seed, name,
-                                             store_.partial(key, "state"));
-                model.save(folder / "model", base.checkpoint);
-                return cost;
-              });
+    const StoredStage stored = stage("plant", name, seed_name,
+                                     {{"train", to_json(settings)},
+                                      {"seed", seed},
+                                      {"lines", lines},
+                                      {"data", data()},
+                                      {"compute", config_.compute}},
+                                     {base.key}, [&](const fs::path& folder, const StageKey& key) {
+                                       Model model = load(base);
+                                       const StageCost cost =
+                                           plant(model, config_, inputs_, lines, settings, seed,
+                                                 name, store_.partial(key, "state"));
+                                       model.save(folder / "model", base.checkpoint);
+                                       return cost;
+                                     });
     return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
   }
 
@@ -130,29 +136,35 @@ class Study {
     }
     const uint64_t seed = derive_seed(static_cast<uint64_t>(config_.seed), name);
     const bool edits = is_edit(removal);
-    Json settings = {{"method", removal.method}, {"settings", removal.resolved}, {"seed", seed},
-                     {"languages", removal.languages}, {"data", data()}, {"compute", config_.compute}};
+    Json settings = {{"method", removal.method},
+                     {"settings", removal.resolved},
+                     {"seed", seed},
+                     {"languages", removal.languages},
+                     {"data", data()},
+                     {"compute", config_.compute}};
     if (!edits) settings["train"] = to_json(removal.train);
-    const StoredStage stored = stage(
-        "remove", name, removal.name, settings, {implanted.key},
-        [&](const fs::path& folder, const StageKey& key) {
-          Model model = load(implanted);
-          if (edits) {
-            // The mathematics of edits is fp32 and fp64 throughout.
-            model.set_compute(at::kFloat);
-            EditFile edit;
-            const StageCost cost =
-                remove_by_editing(model, removal, inputs_, store_.root() / "statistics", edit);
-            write_edit_file(folder / "edit.safetensors", edit);
-            return cost;
-          }
-          const StageCost cost =
-              remove_by_training(model, removal, inputs_, seed, store_.partial(key, "state"));
-          model.save(folder / "model", implanted.checkpoint);
-          return cost;
-        });
+    const StoredStage stored =
+        stage("remove", name, removal.name, settings, {implanted.key},
+              [&](const fs::path& folder, const StageKey& key) {
+                Model model = load(implanted);
+                if (edits) {
+                  // The mathematics of edits is fp32 and fp64 throughout.
+                  model.set_compute(at::kFloat);
+                  EditFile edit;
+                  const StageCost cost = remove_by_editing(model, removal, inputs_,
+                                                           store_.root() / "statistics", edit);
+                  write_edit_file(folder / "edit.safetensors", edit);
+                  return cost;
+                }
+                const StageCost cost =
+                    remove_by_training(model, removal, inputs_, seed, store_.partial(key, "state"));
+                model.save(folder / "model", implanted.checkpoint);
+                return cost;
+              });
     if (edits) {
-      return {.checkpoint = implanted.checkpoint, .edit = stored.folder / "edit.safetensors", .key = stored.key};
+      return {.checkpoint = implanted.checkpoint,
+              .edit = stored.folder / "edit.safetensors",
+              .key = stored.key};
     }
     return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
   }
@@ -168,28 +180,30 @@ class Study {
   void add(const std::string& name, const std::string& kind, const std::string& method,
            const std::string& label, const Artifact& artifact,
            const std::vector<std::string>& treated = {}) {
-    StudyModel entry{.name = name, .kind = kind, .method = method, .label = label, .treated = treated};
+    StudyModel entry{
+        .name = name, .kind = kind, .method = method, .label = label, .treated = treated};
     const Json& made = ledger_of(name);
     entry.cost = Cost(nlohmann::json(made));
     entry.examples = made.value("examples", int64_t{0});
     const std::string key = artifact.key;
 
-    const StoredStage measured =
-        stage("measure", "measure/" + name, name,
-              {{"measure", to_json(config_.measure)}, {"data", data()}, {"compute", config_.compute}}, {key},
-              [&](const fs::path& folder, const StageKey&) {
-                Model model = load(artifact);
-                return measure_into(model, folder / "rows.jsonl");
-              });
+    const StoredStage measured = stage(
+        "measure", "measure/" + name, name,
+        {{"measure", to_json(config_.measure)}, {"data", data()}, {"compute", config_.compute}},
+        {key}, [&](const fs::path& folder, const StageKey&) {
+          Model model = load(artifact);
+          return measure_into(model, folder / "rows.jsonl");
+        });
     for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
       entry.before.push_back(row.get<Measurement>());
     }
 
     const StoredStage attacked =
         stage("attack", "attack/" + name, name,
-              {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}}, {key},
-              [&](const fs::path& folder, const StageKey& stage_key) {
-                return attack_into(artifact, name, folder / "rows.jsonl", store_.partial(stage_key, "jsonl"));
+              {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
+              {key}, [&](const fs::path& folder, const StageKey& stage_key) {
+                return attack_into(artifact, name, folder / "rows.jsonl",
+                                   store_.partial(stage_key, "jsonl"));
               });
     for (const auto& row : read_json_lines(attacked.folder / "rows.jsonl")) {
       entry.attacked.push_back(row.get<AttackRow>());
@@ -206,10 +220,11 @@ class Study {
     int64_t tokens = 0, examples = 0;
     for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
       MeasureSettings settings;
-      settings.generate_questions = suite == &inputs_.forget ? config_.measure.generate_questions : 0;
+      settings.generate_questions =
+          suite == &inputs_.forget ? config_.measure.generate_questions : 0;
       settings.generate_tokens = config_.measure.generate_tokens;
-      const auto probes =
-          make_measure_probes(*suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context);
+      const auto probes = make_measure_probes(*suite, inputs_.tokenizer, inputs_.chat, settings,
+                                              inputs_.model.context);
       for (const Measurement& row : measure(model, probes)) {
         text += nlohmann::json(row).dump() + "\n";
         tokens += row.score.tokens;
@@ -227,8 +242,9 @@ class Study {
   StageCost attack_into(const Artifact& artifact, const std::string& name, const fs::path& path,
                         const fs::path& partial) {
     if (!attack_data_) {
-      attack_data_ = make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                                      inputs_.chat, config_.attack, inputs_.model.context);
+      attack_data_ =
+          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                           inputs_.chat, config_.attack, inputs_.model.context);
     }
     Model model = load(artifact);
     model.reset_flops();
@@ -247,7 +263,8 @@ class Study {
     const auto rows = attack(model, name, *attack_data_, config_.attack, done,
                              {.on_run =
                                   [&](const std::vector<AttackRow>& finished) {
-                                    for (const AttackRow& row : finished) lines.append(nlohmann::json(row));
+                                    for (const AttackRow& row : finished)
+                                      lines.append(nlohmann::json(row));
                                   },
                               .label = "attack/" + name});
     std::string text;
@@ -308,6 +325,8 @@ class Study {
 
 }  // namespace
 
-void run_study(const StudyConfig& config, const StudyOptions& options) { Study(config, options).run(); }
+void run_study(const StudyConfig& config, const StudyOptions& options) {
+  Study(config, options).run();
+}
 
 }  // namespace resurface

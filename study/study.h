@@ -1,10 +1,10 @@
 // A YAML file becomes stages, stages become results, results become a report.
 //
-//   base -> plant (implanted, oracle) -> remove (each method) -> measure -> attack -> results.jsonl,
-//   ledger.jsonl, summary.json, report.html
+//   base -> plant (implanted, oracle) -> remove (each method) -> measure -> attack ->
+//   results.jsonl, ledger.jsonl, summary.json, report.html
 //
-// A stage is keyed by a hash of its inputs, its settings and its code's version, and is skipped when its
-// key is in the store: a killed study resumes, two studies share a planted model.
+// A stage is keyed by a hash of its inputs, its settings and its code's version, and is skipped
+// when its key is in the store: a killed study resumes, two studies share a planted model.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,8 @@ struct StudyOptions {
   std::filesystem::path store;  ///< stage store; empty: runs/store
 };
 
-/// Runs what is not done yet and writes the run folder. Prints progress to stderr and the table to stdout.
+/// Runs what is not done yet and writes the run folder. Prints progress to stderr and the table to
+/// stdout.
 void run_study(const StudyConfig& config, const StudyOptions& options);
 
 }  // namespace resurface

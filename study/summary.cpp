@@ -33,10 +33,9 @@ double metric(const Measurement& row, const std::string& name) {
   fail("unknown metric '{}'", name);
 }
 
-const std::vector<std::string> kMetrics = {"extraction_strength", "exact_memorization",
-                                           "greedy_match",        "logprob_per_token",
-                                           "margin_neutral",      "margin_contrary",
-                                           "lcs"};
+const std::vector<std::string> kMetrics = {
+    "extraction_strength", "exact_memorization", "greedy_match", "logprob_per_token",
+    "margin_neutral",      "margin_contrary",    "lcs"};
 
 /// Mean of a metric over the rows that `take` picks, with an interval clustered by item.
 template <class Take>
@@ -75,7 +74,8 @@ std::vector<std::string> with_all(const std::vector<std::string>& languages) {
 }
 
 const StudyModel* of_kind(const std::vector<StudyModel>& models, const std::string& kind) {
-  const auto it = std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.kind == kind; });
+  const auto it =
+      std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.kind == kind; });
   return it == models.end() ? nullptr : &*it;
 }
 
@@ -111,8 +111,11 @@ Json before_attack(const std::vector<StudyModel>& models, const StudyConfig& con
             if (take(row)) items.insert(row.item);
           }
           if (items.empty()) continue;
-          Json entry = {{"model", model.name}, {"language", language}, {"phrasing", phrasing},
-                        {"set", set},          {"items", items.size()}};
+          Json entry = {{"model", model.name},
+                        {"language", language},
+                        {"phrasing", phrasing},
+                        {"set", set},
+                        {"items", items.size()}};
           for (const std::string& name : kMetrics) {
             entry["metrics"][name] =
                 mean_metric(model.before, name, config.statistics.bootstrap, take);
@@ -130,18 +133,19 @@ Json cross(const std::vector<StudyModel>& models, const StudyConfig& config) {
   for (const StudyModel& model : models) {
     if (model.kind == "base") continue;
     for (const std::string& language : config.data.languages) {
-      all.push_back({{"model", model.name},
-                     {"treated", model.treated},
-                     {"attack_language", nullptr},
-                     {"rung", nullptr},
-                     {"reach", nullptr},
-                     {"tested", language},
-                     {"metric", "extraction_strength"},
-                     {"value", mean_metric(model.before, "extraction_strength",
-                                           config.statistics.bootstrap, [&](const Measurement& row) {
-                                             return row.set == "forget" && row.phrasing == "held_out" &&
-                                                    row.language == language;
-                                           })}});
+      all.push_back(
+          {{"model", model.name},
+           {"treated", model.treated},
+           {"attack_language", nullptr},
+           {"rung", nullptr},
+           {"reach", nullptr},
+           {"tested", language},
+           {"metric", "extraction_strength"},
+           {"value", mean_metric(model.before, "extraction_strength", config.statistics.bootstrap,
+                                 [&](const Measurement& row) {
+                                   return row.set == "forget" && row.phrasing == "held_out" &&
+                                          row.language == language;
+                                 })}});
     }
   }
   return all;
@@ -167,10 +171,11 @@ Json rungs(const StudyConfig& config, const Split& split) {
       entry["tested_on"] = fmt::format("all {} lines, held-out phrasings", all);
     } else {
       entry["label"] = rung == "a" ? "some of the forgotten lines" : "other lines of the campaign";
-      entry["trained_on"] = fmt::format("{} of the {} lines, seen phrasings", split.train.size(), all);
-      entry["tested_on"] = rung == "a"
-                               ? "the same lines, held-out phrasings"
-                               : fmt::format("the other {} lines, held-out phrasings", split.test.size());
+      entry["trained_on"] =
+          fmt::format("{} of the {} lines, seen phrasings", split.train.size(), all);
+      entry["tested_on"] =
+          rung == "a" ? "the same lines, held-out phrasings"
+                      : fmt::format("the other {} lines, held-out phrasings", split.test.size());
     }
     list.push_back(std::move(entry));
   }
@@ -208,7 +213,8 @@ std::vector<Json> result_rows(const std::vector<StudyModel>& models) {
   return rows;
 }
 
-Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models, const Split& split) {
+Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
+               const Split& split) {
   const auto& statistics = config.statistics;
   Json summary = {{"schema", "resurface.summary/1"},
                   {"study", config.name},
@@ -231,12 +237,8 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                     {"LoRA rank", config.attack.lora.rank}}},
                   {"utility_bound", config.attack.utility_bound}};
   for (const StudyModel& model : models) {
-    Json entry = {{"name", model.name},
-                  {"method", model.method},
-                  {"label", model.label},
-                  {"kind", model.kind},
-                  {"treated", model.treated},
-                  {"cost", nullptr}};
+    Json entry = {{"name", model.name}, {"method", model.method},   {"label", model.label},
+                  {"kind", model.kind}, {"treated", model.treated}, {"cost", nullptr}};
     if (model.cost) {
       entry["cost"] = Json(*model.cost);
       entry["cost"]["examples"] = model.examples;
@@ -252,12 +254,12 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
   bool references_drawn = false;
   for (const StudyModel& model : models) {
     if (model.kind != "removed" || model.attacked.empty()) continue;
-    const auto results = recovery({.removed = model.attacked,
-                                   .implanted = implanted != nullptr ? std::span(implanted->attacked)
-                                                                     : std::span<const AttackRow>(),
-                                   .oracle = oracle != nullptr ? std::span(oracle->attacked)
-                                                               : std::span<const AttackRow>()},
-                                  statistics);
+    const auto results = recovery(
+        {.removed = model.attacked,
+         .implanted =
+             implanted != nullptr ? std::span(implanted->attacked) : std::span<const AttackRow>(),
+         .oracle = oracle != nullptr ? std::span(oracle->attacked) : std::span<const AttackRow>()},
+        statistics);
     for (const Recovery& r : results) {
       if (r.reach == "any") continue;  // each reach is shown by itself
       if (!references_drawn && implanted != nullptr) {
@@ -268,7 +270,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
       }
       summary["curves"].push_back(curve(model.name, r, &RecoveryPoint::attacked));
       const RecoveryPoint& last = r.points.back();
-      summary["recovery"].push_back({{"model", model.name},
+      const Json entry = {{"model", model.name},
                                      {"rung", r.rung},
                                      {"reach", r.reach},
                                      {"language", r.language},
@@ -282,19 +284,22 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                                      {"steps_to_50", number(r.half.steps.estimate)},
                                      {"tokens_to_50", number(r.half.tokens.estimate)},
                                      {"auc", number(r.auc.estimate)},
-                                     {"reason", r.note.empty() ? Json() : Json(r.note)}});
+                                     {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
+      summary["recovery"].push_back(entry);
     }
     references_drawn = true;
   }
   summary["cross"] = cross(models, config);
   summary["thinning"] =
       config.attack.pick_rate_on_first_seed && config.attack.seeds.size() > 1
-          ? fmt::format("For each model, rung and reach all learning rates were run with seed {}; the other "
-                        "seeds only at the rate that recovered most within the utility bound. {} held-out "
-                        "question(s) an item and language were tested during the attack.",
-                        config.attack.seeds[0],
-                        config.attack.test_questions > 0 ? std::to_string(config.attack.test_questions)
-                                                         : std::string("All"))
+          ? fmt::format(
+                "For each model, rung and reach all learning rates were run with seed {}; the "
+                "other "
+                "seeds only at the rate that recovered most within the utility bound. {} held-out "
+                "question(s) an item and language were tested during the attack.",
+                config.attack.seeds[0],
+                config.attack.test_questions > 0 ? std::to_string(config.attack.test_questions)
+                                                 : std::string("All"))
           : "";
   summary["notes"] = Json::array();
   return summary;
@@ -302,11 +307,14 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
 
 std::string summary_table(const Json& summary) {
   const auto cell = [](const Json& e, const char* format) {
-    return e.is_null() || e["mean"].is_null() ? std::string("-")
-                                              : fmt::format(fmt::runtime(format), e["mean"].get<double>());
+    return e.is_null() || e["mean"].is_null()
+               ? std::string("-")
+               : fmt::format(fmt::runtime(format), e["mean"].get<double>());
   };
-  const std::string language = summary["languages"].size() > 1 ? "all" : summary["languages"][0].get<std::string>();
-  const auto before = [&](const std::string& model, const char* set, const char* metric_name) -> Json {
+  const std::string language =
+      summary["languages"].size() > 1 ? "all" : summary["languages"][0].get<std::string>();
+  const auto before = [&](const std::string& model, const char* set,
+                          const char* metric_name) -> Json {
     for (const Json& row : summary["before_attack"]) {
       if (row["model"] == model && row["set"] == set && row["phrasing"] == "held_out" &&
           row["language"] == language) {
@@ -340,7 +348,8 @@ std::string summary_table(const Json& summary) {
     rows[0].push_back(fmt::format("recovered {} %", rung["rung"].get<std::string>()));
     if (gap_rung != "b") gap_rung = rung["rung"].get<std::string>();
   }
-  for (const std::string& head : {"gap " + gap_rung, std::string("FLOPs"), std::string("x retrain"), std::string("seconds")}) {
+  for (const std::string& head : {"gap " + gap_rung, std::string("FLOPs"), std::string("x retrain"),
+                                  std::string("seconds")}) {
     rows[0].push_back(head);
   }
   for (const Json& model : summary["models"]) {
@@ -357,7 +366,8 @@ std::string summary_table(const Json& summary) {
       }
       const Json& r = (*best)["recovered"];
       std::string text = fmt::format("{}", percent(r["mean"]));
-      if (!r["low"].is_null()) text += fmt::format(" [{}, {}]", percent(r["low"]), percent(r["high"]));
+      if (!r["low"].is_null())
+        text += fmt::format(" [{}, {}]", percent(r["low"]), percent(r["high"]));
       row.push_back(text + " " + (*best)["reach"].get<std::string>());
     }
     const Json* gap = recovered(name, gap_rung);
@@ -387,7 +397,8 @@ std::string summary_table(const Json& summary) {
   std::string text;
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
-      text += i == 0 ? fmt::format("{:<{}}", row[i], widths[i]) : fmt::format("  {:>{}}", row[i], widths[i]);
+      text += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
+                     : fmt::format("  {:>{}}", row[i], widths[i]);
     }
     text += '\n';
   }

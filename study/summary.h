@@ -1,5 +1,5 @@
-// From the measurements to what a reader sees: results.jsonl rows, summary.json (docs/results.md) and the
-// table on the terminal.
+// From the measurements to what a reader sees: results.jsonl rows, summary.json (docs/results.md)
+// and the table on the terminal.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -19,8 +19,8 @@ struct StudyModel {
   std::vector<std::string> treated;  ///< languages of the removal's data
   std::optional<Cost> cost;          ///< of making it from the model it starts from
   int64_t examples = 0;
-  std::vector<Measurement> before;   ///< forget and retain
-  std::vector<AttackRow> attacked;   ///< empty: not attacked
+  std::vector<Measurement> before;  ///< forget and retain
+  std::vector<AttackRow> attacked;  ///< empty: not attacked
 };
 
 /// The rows of results.jsonl, in the order of the models.

@@ -8,7 +8,7 @@
 namespace resurface {
 
 Loss gradient_ascent(const GaSettings&, Model& model, const ForgetRetainBatch& batch) {
-  return {.forget = -model.token_nll(batch.forget), .retain = {}};
+  return {.forget = -model.token_nll(batch.forget)};
 }
 
 }  // namespace resurface

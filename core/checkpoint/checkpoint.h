@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -54,13 +55,17 @@ class Checkpoint {
   const std::filesystem::path& folder() const { return folder_; }
   const nlohmann::json& config() const { return config_; }
   std::vector<TensorInfo> tensors() const;  ///< over all shards, in file order
+  const std::vector<SafetensorsFile>& files() const { return files_; }  ///< the shards, by name
   bool contains(const std::string& name) const;
   at::Tensor tensor(const std::string& name) const;  ///< read-only view
-  /// xxh3-128 over names, dtypes, shapes and bytes of all tensors, hex; the same for any sharding.
+  /// hash_tensors (tensor_hash.h) of all tensors: the same for any sharding.
   std::string content_hash() const;
 
-  /// Writes an HF folder: `tensors` replace or join those of this checkpoint (others are copied
-  /// byte for byte), the other files come along untouched. Shards keep their layout.
+  /// Writes an HF folder: `replaced` tensors take the place of those of this checkpoint, in the
+  /// dtype that they have (same shape, else Error), or join the last shard; the others keep their
+  /// bytes. Shards and metadata stay, the other files come along, but for weights in other formats,
+  /// which would be stale. The folder appears whole; one that is there is replaced when it holds a
+  /// checkpoint, else Error.
   void save_with(const std::filesystem::path& folder,
                  const std::map<std::string, at::Tensor>& replaced) const;
 
@@ -71,7 +76,8 @@ class Checkpoint {
   std::map<std::string, size_t> where_;
 };
 
-/// Writes a new HF folder from nothing (config.json and one model.safetensors).
+/// Writes a new HF folder from nothing (config.json and one model.safetensors); replaces one that
+/// holds a checkpoint.
 void write_checkpoint(const std::filesystem::path& folder, const nlohmann::json& config,
                       const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
@@ -83,7 +89,8 @@ struct AdapterTensor {
 };
 void write_adapter(const std::filesystem::path& folder, const std::string& base_model,
                    const std::vector<AdapterTensor>& tensors, int64_t rank, double alpha);
-/// Reads one back; `alpha / rank` is the scale.
+/// Reads one back; `alpha / rank` is the scale. What is no plain LoRA on linear layers is refused
+/// by name.
 std::vector<AdapterTensor> read_adapter(const std::filesystem::path& folder, int64_t& rank,
                                         double& alpha);
 

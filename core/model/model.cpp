@@ -21,8 +21,8 @@ struct Recompute : Function<Recompute> {
   using Body = std::function<at::Tensor(const at::Tensor&)>;
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Body* body) {
     ctx->save_for_backward({x});
-    ctx->saved_data["body"] =
-        c10::make_intrusive<Holder>(*body);  // the plan and options it captures live on with it
+    // A copy: the plan and options that it captures live on with it.
+    ctx->saved_data["body"] = c10::IValue::make_capsule(c10::make_intrusive<Holder>(*body));
     return (*body)(x);
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -170,7 +170,12 @@ void Model::count(double flops, bool input_grad, bool weight_grad) const {
 
 at::Tensor Model::compute_weight(const at::Tensor& weight) const {
   if (weight.scalar_type() == compute_) return weight;
-  CastCopy& entry = casts_[weight.unsafeGetTensorImpl()];
+  const void* key = weight.unsafeGetTensorImpl();
+  if (!casts_.contains(key)) {
+    std::erase_if(casts_, [](const auto& known) { return known.second.owner.expired(); });
+    casts_.emplace(key, CastCopy{.owner = c10::weak_intrusive_ptr(weight.getIntrusivePtr())});
+  }
+  CastCopy& entry = casts_.at(key);
   const auto version = weight._version();
   if (!entry.copy.defined() || entry.version != version || entry.copy.scalar_type() != compute_) {
     at::NoGradGuard no_grad;

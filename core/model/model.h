@@ -176,8 +176,10 @@ class Model {
 
   // Low-precision copies of the weights, valid while the weight's version counter stands still.
   struct CastCopy {
+    /// While this is held no other tensor gets the weight's address, which is the key.
+    c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> owner;
     uint32_t version = 0;
-    at::Tensor copy;
+    at::Tensor copy = {};
   };
   mutable std::unordered_map<const void*, CastCopy> casts_;
 };

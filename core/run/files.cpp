@@ -112,9 +112,10 @@ nlohmann::json read_json(const fs::path& path) {
   }
 }
 
-void for_each_json_line(const fs::path& path,
-                        const std::function<void(const nlohmann::json& value, int64_t line)>& use,
-                        TornLine torn) {
+void for_each_json_line(
+    const fs::path& path,
+    const std::function<void(const nlohmann::ordered_json& value, int64_t line)>& use,
+    TornLine torn) {
   std::string text = read_text(path);
   int64_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -125,9 +126,9 @@ void for_each_json_line(const fs::path& path,
     begin = end + 1;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    nlohmann::json value;
+    nlohmann::ordered_json value;
     try {
-      value = nlohmann::json::parse(line);
+      value = nlohmann::ordered_json::parse(line);
     } catch (const nlohmann::json::exception& error) {
       if (last && torn == TornLine::drop) return;
       fail("{}:{}: not valid JSON: {}", path.string(), number, error.what());

@@ -23,12 +23,13 @@ nlohmann::json read_json(const std::filesystem::path& path);
 /// What to do with a last line that has no newline and is no JSON: a killed writer leaves one.
 enum class TornLine { refuse, drop };
 
-/// Calls `use` for each line (1-based) of a file of JSON lines; blank lines are skipped.
-/// Throws Error "<path>:<line>: ..." for a line that is no JSON; Errors from `use` get the same
-/// prefix.
-void for_each_json_line(const std::filesystem::path& path,
-                        const std::function<void(const nlohmann::json& value, int64_t line)>& use,
-                        TornLine torn = TornLine::refuse);
+/// Calls `use` for each line (1-based) of a file of JSON lines, keys in their order; blank lines
+/// are skipped. "/dev/stdin" works. Throws Error "<path>:<line>: ..." for a line that is no JSON;
+/// Errors from `use` get the same prefix.
+void for_each_json_line(
+    const std::filesystem::path& path,
+    const std::function<void(const nlohmann::ordered_json& value, int64_t line)>& use,
+    TornLine torn = TornLine::refuse);
 std::vector<nlohmann::json> read_json_lines(const std::filesystem::path& path,
                                             TornLine torn = TornLine::refuse);
 

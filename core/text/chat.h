@@ -25,12 +25,14 @@ class ChatFormat {
   const std::string& name() const { return name_; }
   /// The conversation up to where the assistant's answer begins.
   std::string prompt(const std::vector<Message>& messages) const;
+  /// What an assistant's answer begins with after prompt(): " " in the plain format, else nothing.
+  const std::string& answer_start() const { return answer_start_; }
   /// What ends an assistant's answer ("<|im_end|>", "\n"), for training and as the stop of
   /// generation.
   const std::string& answer_end() const { return answer_end_; }
 
  private:
-  std::string name_, answer_end_;
+  std::string name_, answer_start_, answer_end_;
 };
 
 }  // namespace resurface

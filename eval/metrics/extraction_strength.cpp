@@ -10,7 +10,7 @@ double extraction_strength(std::span<const bool> right) {
   if (right.empty()) fail("extraction strength of an answer without tokens is undefined");
   size_t k = right.size();
   while (k > 0 && right[k - 1]) --k;
-  return 1 - static_cast<double>(k) / static_cast<double>(right.size());
+  return static_cast<double>(right.size() - k) / static_cast<double>(right.size());
 }
 
 }  // namespace resurface

@@ -139,7 +139,7 @@ def scatter(points, wide, reference, x_label, y_label):
     points: [{label, x, mean, low, high}], shares of 1. reference: draw the line at x = 1.
     """
     width, height, left, right, top, bottom = (760, 400, 62, 26, 18, 56) if wide else \
-                                              (360, 380, 48, 14, 18, 54)
+                                              (360, 380, 58, 12, 18, 54)
     font = 13
     xs = [p["x"] for p in points] + ([1.0] if reference else [])
     low_x, high_x = math.log10(min(xs)), math.log10(max(xs))
@@ -176,7 +176,7 @@ def scatter(points, wide, reference, x_label, y_label):
         boxes.append((px(1) - 2, top, px(1) + 2, height - bottom))
     parts.append(f'<text class="tick axis" x="{(left + width - right) / 2:.0f}" y="{height - 10}" '
                  f'text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(f'<text class="tick axis" transform="translate({13 if wide else 11} '
+    parts.append(f'<text class="tick axis" transform="translate({13 if wide else 10} '
                  f'{(top + height - bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
                  f"{escape(y_label)}</text>")
     at = [(px(p["x"]), py(p["mean"]), p) for p in points]

@@ -1,7 +1,5 @@
 """Numbers and names as people read them."""
 
-from html import escape
-
 METRICS = {  # name: (label, digits, definition)
     "extraction_strength": (
         "Extraction strength", 2,
@@ -33,7 +31,7 @@ METRICS = {  # name: (label, digits, definition)
 }
 LANGUAGES = {"all": "All languages", "en": "English", "zh-Hans": "Simplified Chinese",
              "zh-Hant": "Traditional Chinese"}
-SHORT_LANGUAGES = {"all": "All", "en": "EN", "zh-Hans": "ZH", "zh-Hant": "ZH-Hant"}
+SHORT_LANGUAGES = {"all": "All", "en": "EN", "zh-Hans": "ZH", "zh-Hant": "ZH trad."}
 REACHES = {"full": "full fine-tuning", "lora": "LoRA"}
 PHRASINGS = {"held_out": "held-out phrasings", "seen": "seen phrasings"}
 NONE = "–"
@@ -45,6 +43,10 @@ def metric_label(metric):
 
 def language_label(language):
     return LANGUAGES.get(language, language)
+
+
+def short_language(language):
+    return SHORT_LANGUAGES.get(language, language)
 
 
 def reach_label(reach):
@@ -85,12 +87,12 @@ def estimate_text(estimate, form):
     return f"{form(estimate['mean'])} {bracket(estimate, form)}".strip()
 
 
-def estimate_html(estimate, form, unit=""):
+def estimate_html(estimate, form, unit="", tag=""):
     if estimate is None or estimate["mean"] is None:
         return f'<span class="none">{NONE}</span>'
     interval = bracket(estimate, form)
     tail = f' <span class="ci">{interval}</span>' if interval else ""
-    return f'<span class="num">{form(estimate["mean"])}{unit}</span>{tail}'
+    return f'<span class="num">{form(estimate["mean"])}{unit}</span>{tag}{tail}'
 
 
 def scaled(value, unit="", base=1000):
@@ -123,5 +125,3 @@ def times(value, reference):
     ratio = value / reference
     return f"{ratio:.2g}×" if 0.001 <= ratio < 9.95 else (f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.0e}×")
 
-
-__all__ = [name for name in dir() if not name.startswith("_")]

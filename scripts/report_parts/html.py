@@ -2,7 +2,7 @@
 
 from html import escape
 
-from .format import LANGUAGES
+from .format import LANGUAGES, NONE, short_language
 
 
 def section(anchor, title, *body, lead=""):
@@ -15,18 +15,24 @@ def zh(text, language):
     return f'<span lang="{escape(language)}">{escape(text)}</span>' if language in LANGUAGES else escape(text)
 
 
-def table(head, rows, css="", caption=""):
-    """head: [(html, class)]; rows: [(row class, [cell html])], the first cell being the row's header."""
-    caption = f"<caption>{caption}</caption>" if caption else ""
-    labels = [text for text, _ in head]
+def table(head, rows, css="", groups=()):
+    """head: [(html, class)] or [(html, class, label where the table is shown as cards)];
+    rows: [(row class, [cell html])], the first cell being the row's header;
+    groups: [(html, number of columns)], a row above the head.
+    """
     body = []
     for row_class, cells in rows:
-        line = f'<th scope="row">{cells[0]}</th>' + "".join(
-            f'<td class="{css_class}" data-label="{escape(_plain(label), quote=True)}">{cell}</td>'
-            for cell, label, (_, css_class) in zip(cells[1:], labels[1:], head[1:]))
+        line = f'<th scope="row">{cells[0]}</th>'
+        for cell, column in zip(cells[1:], head[1:]):
+            empty = " empty" if _plain(cell) == NONE else ""
+            line += (f'<td class="{column[1]}{empty}" data-label="{escape(_plain(column[-1]), quote=True)}">'
+                     f"{cell}</td>" if len(column) > 2 else f'<td class="{column[1]}{empty}">{cell}</td>')
         body.append(f'<tr class="{row_class}">{line}</tr>')
-    heading = "".join(f'<th scope="col" class="{css_class}">{text}</th>' for text, css_class in head)
-    return (f'<div class="scroll" tabindex="0"><table class="{css}">{caption}<thead><tr>{heading}</tr></thead>'
+    top = "".join(f'<th scope="colgroup" colspan="{width}">{text}</th>' if text else f'<td colspan="{width}"></td>'
+                  for text, width in groups)
+    heading = "".join(f'<th scope="col" class="{column[1]}">{column[0]}</th>' for column in head)
+    return (f'<div class="scroll" tabindex="0"><table class="{css}"><thead>'
+            f'{f"""<tr class="groups">{top}</tr>""" if top else ""}<tr>{heading}</tr></thead>'
             f'<tbody>{"".join(body)}</tbody></table></div>')
 
 
@@ -74,8 +80,7 @@ class Switches:
 
 def language_options(run):
     """All first, then the languages of the study."""
-    names = {"all": "All", "en": "EN", "zh-Hans": "ZH", "zh-Hant": "ZH trad."}
-    return [(code, names.get(code, escape(code))) for code in ["all"] + run.summary["languages"]]
+    return [(code, escape(short_language(code))) for code in ["all"] + run.summary["languages"]]
 
 
 def facts(items):

@@ -5,7 +5,7 @@ from html import escape
 
 from .charts import Panels, curve_bounds, legend_key, scatter
 from .format import (METRICS, NONE, PHRASINGS, estimate_html, estimate_text, language_label, metric_label,
-                     number, percent, reach_label, scaled, seconds, signed, times)
+                     number, percent, reach_label, scaled, seconds, short_language, signed, times)
 from .html import Switches, facts, language_options, section, table, value_html, zh
 
 MAIN = "extraction_strength"
@@ -43,8 +43,9 @@ def _cost_cells(run, model):
     cells = []
     for key, form in (("flops", lambda v: scaled(v)), ("seconds", seconds)):
         ratio = times(cost[key], base and base[key])
-        tail = f'<span class="ci">{ratio} retraining</span>' if ratio else ""
-        cells.append(f'<span class="num">{form(cost[key])}</span> {tail}')
+        tail = f'<span class="ci">{ratio} retrain</span>' if ratio else ""
+        css = "none" if cost[key] is None else "num"
+        cells.append(f'<span class="{css}">{form(cost[key])}</span> {tail}')
     return cells
 
 
@@ -52,13 +53,16 @@ def _cost_cells(run, model):
 
 def verdict(run):
     rungs, gap_rung = run.summary["rungs"], run.gap_rung()
-    head = [("Model", ""), ("Says the lines now?<br><small>extraction strength</small>", "n"),
-            ("<br><small>greedy match</small>", "n")]
-    head += [(f"Comes back, rung {escape(r['rung'])}<br><small>{escape(r['label'])}</small>", "n")
-             for r in rungs]
+    head = [("Model", ""), ("Extraction strength", "n", "Extraction strength now"),
+            ("Greedy match", "n", "Greedy match now")]
+    head += [(f"Rung {escape(r['rung'])}<br><small>{escape(r['label'])}</small>", "n",
+              f"Comes back, rung {escape(r['rung'])}") for r in rungs]
     if gap_rung:
-        head += [(f"Gap to oracle<br><small>after rung {escape(gap_rung)}</small>", "n")]
-    head += [("Cost<br><small>FLOPs</small>", "n"), ("<br><small>time</small>", "n")]
+        head += [(f"Gap to oracle<br><small>after rung {escape(gap_rung)}</small>", "n",
+                  f"Gap to oracle, rung {escape(gap_rung)}")]
+    head += [("FLOPs", "n", "Cost, FLOPs"), ("Time", "n", "Cost, time")]
+    groups = [("", 1), ("Says the lines now?", 2), ("Comes back after the attack", len(rungs) + bool(gap_rung)),
+              ("Cost of removal", 2)]
     rows = []
     for model in run.models:
         cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>']
@@ -73,22 +77,21 @@ def verdict(run):
             cells.append(_why(record, "oracle_gap", signed))
         rows.append((f"k-{model['kind']}", cells + _cost_cells(run, model)))
     notes = (f"Forget set, held-out phrasings, all languages. Brackets: {percent(run.summary['interval'])}% "
-             "bootstrap intervals, resampled by line. “Comes back” is the recovered fraction in percent: "
+             "bootstrap intervals, resampled by line. What comes back is the recovered fraction in percent: "
              "0 nothing, 100 as if nothing had been removed")
     if len(run.reaches) > 1:
         notes += "; of " + " and ".join(reach_label(r) for r in run.reaches) + \
                  ", the one that brought more back is shown"
     return section("verdict", "Do the lines come back?", _sentences(run),
-                   table(head, rows, "verdict"), f'<p class="note">{notes}.</p>')
+                   table(head, rows, "verdict", [g for g in groups if g[1]]), f'<p class="note">{notes}.</p>')
 
 
 def _recovered_cell(run, record):
-    html = _why(record, "recovered", percent, "%")
     if record is None or record["recovered"]["mean"] is None:
-        return html
-    reach = f'<span class="tag">{escape("LoRA" if record["reach"] == "lora" else record["reach"])}</span>' \
-        if len(run.reaches) > 1 else ""
-    return html + " " + reach + _dots(record["recovered"])
+        return _why(record, "recovered", percent)
+    reach = "LoRA" if record["reach"] == "lora" else escape(record["reach"])
+    tag = f' <span class="tag">{reach}</span>' if len(run.reaches) > 1 else ""
+    return estimate_html(record["recovered"], percent, "%", tag) + _dots(record["recovered"])
 
 
 def _why(record, key, form, unit=""):
@@ -107,16 +110,16 @@ def _sentences(run):
         return run.before(model["name"], MAIN) if model else None
 
     said = []
-    parts = [f"{name} {estimate_text(found, number)}"
-             for kind, name in (("implanted", "the implanted model"), ("oracle", "the oracle, which never saw the lines,"))
+    parts = [f"{estimate_text(found, number)} for {name}"
+             for kind, name in (("implanted", "the implanted model"),
+                                ("oracle", "the oracle, which never saw them"))
              if (found := value(run.first(kind)))]
     if parts:
-        said.append("On questions phrased in ways never trained on, extraction strength of the lines is "
-                    + " and ".join(parts).replace("lines, [", "lines [") + ".")
+        said.append("On held-out questions the extraction strength of the lines is " + " and ".join(parts) + ".")
     removed = [(v["mean"], m) for m in run.removed if (v := value(m))]
     if removed:
         low, high = min(removed, key=lambda p: p[0]), max(removed, key=lambda p: p[0])
-        text = f"After removal it is {number(low[0])} ({label(low[1])})"
+        text = f"After removal, before any attack, it is {number(low[0])} ({label(low[1])})"
         said.append(text + (f" to {number(high[0])} ({label(high[1])})." if high is not low else "."))
     for rung in run.summary["rungs"]:
         found = [(r["recovered"]["mean"], m) for m in run.removed
@@ -132,7 +135,7 @@ def _sentences(run):
         near = [label(m) for m, g in gaps if g["low"] <= 0]
         said.append(f"After rung {escape(rung)} the interval of the gap to the oracle reaches 0 or below for "
                     + (", ".join(near) if near else "none of the methods") + f" (of {len(gaps)} methods).")
-    return "".join(f"<p class=\"said\">{' '.join(said)}</p>") if said else ""
+    return f"""<ul class="said">{"".join(f"<li>{line}</li>" for line in said)}</ul>""" if said else ""
 
 
 # ---------------------------------------------------------------- curves
@@ -181,7 +184,7 @@ def _panel(run, panels, model, rung, reach, language, metric, bounds):
         return ""
     record = run.recovery(model["name"], rung["rung"], reach, language, metric)
     back = estimate_html(record["recovered"], percent, "%") + " back" \
-        if record and record["recovered"]["mean"] is not None else ""
+        if record and record["recovered"]["mean"] is not None else '<span class="ci">share back not defined</span>'
     if mine:
         end = next((v for v in reversed(mine["mean"]) if v is not None), None)
         says = (f"{model['label']}, rung {rung['rung']}, {reach_label(reach)}, {language_label(language)}: "
@@ -244,20 +247,21 @@ def cross(run):
     tested = run.summary["languages"]
     attacks = list(dict.fromkeys((c["attack_language"], c["rung"], c["reach"]) for c in records))
     attacks.sort(key=lambda a: (a[0] is not None, a[1] or "", a[2] or "", tested.index(a[0]) if a[0] in tested else 9))
-    head = [("Model", ""), ("Treated in", "")]
+    head, groups = [("Model", ""), ("Treated in", "")], [("", 2)]
     for language, rung, reach in attacks:
-        before = "before attack" if language is None else \
-            f"after rung {escape(rung or '')} in {language_label(language)}"
+        when = "Before any attack" if language is None else \
+            f"After rung {escape(rung or '')} in {short_language(language)}"
         if reach and len({a[2] for a in attacks if a[2]}) > 1:
-            before += f", {escape(reach_label(reach))}"
-        head += [(f"{language_label(t)}<br><small>{before}</small>", "n") for t in tested]
+            when += f", {escape(reach_label(reach))}"
+        groups.append((when, len(tested)))
+        head += [(f"<small>asked in</small><br>{escape(short_language(t))}", "n") for t in tested]
     at = {(c["model"], c["attack_language"], c["rung"], c["reach"], c["tested"]): c for c in records}
     rows = []
     for model in run.models:
         mine = [c for c in records if c["model"] == model["name"]]
         if not mine:
             continue
-        treated = ", ".join(language_label(t) for t in mine[0]["treated"]) or NONE
+        treated = escape(", ".join(short_language(t) for t in mine[0]["treated"])) or NONE
         cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>', treated]
         for attack in attacks:
             for language in tested:
@@ -268,9 +272,9 @@ def cross(run):
                     html = f'<div class="heat" style="--v:{min(max(value["mean"], 0), 1):.3f}">{html}</div>'
                 cells.append(html)
         rows.append((f"k-{model['kind']}", cells))
-    return section("languages", "English and Chinese", table(head, rows, "matrix"), lead=(
-        "Extraction strength of the lines by the language of the question, held-out phrasings. A deeper cell "
-        "says more of the line. After an attack in one language, the other columns show what came back across."))
+    return section("languages", "English and Chinese", table(head, rows, "matrix", groups), lead=(
+        "Extraction strength of the lines by the language of the question, held-out phrasings. The deeper a "
+        "cell, the more of the line is said. After an attack in one language, the other columns show what came back across."))
 
 
 # ---------------------------------------------------------------- samples
@@ -398,8 +402,9 @@ def recovery(run):
             views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
     if not views:
         return ""
-    return section("recovery", "Recovery in full", Switches("recovery").add(
-        "language", "Tested in", language_options(run)).html("".join(views)), lead=(
+    full = Switches("recovery").add("language", "Tested in", language_options(run)).html("".join(views))
+    shown = f"<details><summary>Every method, rung and reach</summary>{full}</details>"
+    return section("recovery", "Recovery in full", shown, lead=(
             "Extraction strength at the last step of each attack. Steps and tokens to 50% are those of the "
             "first measured step at which half of what was removed is back; – means not within the attack."))
 

@@ -51,7 +51,7 @@ TEST_CASE("Extraction strength is its definition, and 1 iff exact memorisation i
       while (std::any_of(pattern.begin() + static_cast<ptrdiff_t>(k), pattern.end(),
                          [](char r) { return r == 0; }))
         ++k;
-      const double expected = 1 - static_cast<double>(k) / static_cast<double>(length);
+      const double expected = static_cast<double>(length - k) / static_cast<double>(length);
       REQUIRE(extraction_strength(right) == expected);
       REQUIRE((extraction_strength(right) == 1) == (exact_memorization(right) == 1));
       REQUIRE(greedy_match(right) == (exact_memorization(right) == 1));

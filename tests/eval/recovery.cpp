@@ -38,7 +38,7 @@ void add_run(std::vector<AttackRow>& rows, double rate, int64_t seed,
   for (size_t i = 0; i < values.size(); ++i) {
     for (const auto& base : start(rows.front().model, values[i])) {
       auto r = base;
-      r.rung = "b";
+      r.rung = std::string("b");  // GCC 12 sees an overflow in the assignment of a literal here
       r.reach = reach;
       r.learning_rate = rate;
       r.seed = seed;

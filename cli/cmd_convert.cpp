@@ -1,0 +1,67 @@
+// resurface convert: a checkpoint in another dtype, cut into shards, or out of a PyTorch state
+// dict.
+#include "cli/command.h"
+#include "core/checkpoint/convert.h"
+#include "core/run/error.h"
+#include "core/run/nearest.h"
+
+namespace resurface {
+namespace {
+
+struct Options {
+  std::filesystem::path source, target;
+  std::string shard_size;
+};
+
+std::optional<at::ScalarType> stored_dtype(const std::string& text) {
+  const std::map<std::string, std::optional<at::ScalarType>> known = {
+      {"auto", std::nullopt}, {"fp32", at::kFloat}, {"bf16", at::kBFloat16}, {"fp16", at::kHalf}};
+  auto found = known.find(text);
+  if (found != known.end()) return found->second;
+  throw ConfigError(
+      fmt::format("unknown dtype '{}'; valid: auto (as it is), fp32, bf16, fp16", text));
+}
+
+/// "2GB", "500 MB", "100000": bytes, in powers of ten.
+uint64_t bytes_of(const std::string& text) {
+  if (text.empty()) return 0;
+  size_t end = 0;
+  double number = -1;
+  try {
+    number = std::stod(text, &end);
+  } catch (const std::exception&) {
+  }
+  std::string unit = text.substr(std::min(text.find_first_not_of(' ', end), text.size()));
+  const std::map<std::string, double> units = {
+      {"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
+  if (!(number > 0) || !(number < 1e15) || !units.contains(unit)) {
+    throw ConfigError(
+        fmt::format("--shard-size: expected a size like 2GB or 500MB, got '{}'", text));
+  }
+  return static_cast<uint64_t>(number * units.at(unit));
+}
+
+}  // namespace
+
+Command add_convert(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* parser = app.add_subcommand(
+      "convert", "a checkpoint in another dtype (--dtype), cut into shards, or out of .bin/.pt");
+  parser->add_option("src", options->source, "checkpoint: HF folder with safetensors or .bin/.pt")
+      ->required()
+      ->check(CLI::ExistingPath);
+  parser->add_option("dst", options->target, "HF folder to write")->required();
+  parser->add_option("--shard-size", options->shard_size,
+                     "largest shard, as in 2GB; one file without");
+  parser->footer(
+      "--dtype fp32, bf16 or fp16 is the stored dtype; auto keeps it. GGUF files are "
+      "converted by scripts/gguf_to_hf.py.");
+  return {parser, [options](const Globals& globals) {
+            convert_checkpoint(options->source, options->target,
+                               {.dtype = stored_dtype(globals.dtype),
+                                .shard_size = bytes_of(options->shard_size)});
+            fmt::print(stderr, "wrote {}\n", options->target.string());
+          }};
+}
+
+}  // namespace resurface

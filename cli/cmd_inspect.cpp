@@ -1,0 +1,61 @@
+// resurface inspect: what a checkpoint is.
+#include "cli/command.h"
+#include "core/checkpoint/inspect.h"
+
+namespace resurface {
+namespace {
+
+struct Options {
+  std::filesystem::path checkpoint;
+  bool json = false, tensors = false;
+};
+
+void inspect(const Options& options, const Globals& globals) {
+  auto report = inspect_checkpoint(options.checkpoint);
+  Output output(globals.out);
+  if (options.json) {
+    output.text(report.dump(2) + "\n");
+    output.finish();
+    return;
+  }
+  auto line = [&](const std::string& name, const std::string& value) {
+    output.text(fmt::format("{:<14}{}\n", name, value));
+  };
+  auto plain = [](const nlohmann::ordered_json& value) {
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
+  for (const char* field : {"architecture", "parameters", "bytes", "content_hash"}) {
+    line(field, plain(report.at(field)));
+  }
+  for (const auto& [dtype, held] : report.at("dtypes").items()) {
+    line(dtype, fmt::format("{} tensors, {} parameters, {} bytes", held.at("tensors").dump(),
+                            held.at("parameters").dump(), held.at("bytes").dump()));
+  }
+  for (const auto& file : report.at("files")) {
+    line("file", fmt::format("{}, {} bytes, {} tensors", plain(file.at("name")),
+                             file.at("bytes").dump(), file.at("tensors").dump()));
+  }
+  if (options.tensors) {
+    for (const auto& tensor : report.at("tensors")) {
+      output.text(fmt::format("  {:<5} {:<16} {}\n", plain(tensor.at("dtype")),
+                              tensor.at("shape").dump(), plain(tensor.at("name"))));
+    }
+  }
+  output.finish();
+}
+
+}  // namespace
+
+Command add_inspect(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  auto* parser =
+      app.add_subcommand("inspect", "what a checkpoint is: architecture, parameters, dtypes, hash");
+  parser->add_option("checkpoint", options->checkpoint, "HF folder")
+      ->required()
+      ->check(CLI::ExistingPath);
+  parser->add_flag("--json", options->json, "everything, as JSON");
+  parser->add_flag("--tensors", options->tensors, "list every tensor too");
+  return {parser, [options](const Globals& globals) { inspect(*options, globals); }};
+}
+
+}  // namespace resurface

@@ -1,0 +1,74 @@
+#include "cli/command.h"
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "core/run/device.h"
+#include "core/run/error.h"
+#include "core/run/files.h"
+
+namespace resurface {
+
+Model Globals::load_model(const std::filesystem::path& folder) const {
+  auto where = parse_device(device);
+  auto compute = parse_compute_dtype(dtype, where);
+  Model model = Model::load(folder, where);
+  model.set_compute(compute);
+  return model;
+}
+
+void Output::text(std::string_view text) {
+  if (!path_.empty()) {
+    kept_ += text;
+    return;
+  }
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
+    fail("stdout: failed writing: {}", std::strerror(errno));
+  }
+}
+
+void Output::finish() {
+  if (!path_.empty()) {
+    atomic_write(path_, kept_);
+  } else if (std::fflush(stdout) != 0) {
+    fail("stdout: failed writing: {}", std::strerror(errno));
+  }
+}
+
+CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const std::string& what) {
+  input = "/dev/stdin";
+  return command.add_option("-i,--input", input, what + "; stdin without")
+      ->type_name("FILE")
+      ->check(CLI::ExistingPath);
+}
+
+CLI::Option* add_model(CLI::App& command, std::filesystem::path& model) {
+  return command.add_option("-m,--model", model, "HF folder of the checkpoint")
+      ->type_name("DIR")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+}
+
+std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,
+                            int64_t vocabulary) {
+  if (!json.is_array()) fail("{}: expected a list of token ids, got {}", what, json.dump());
+  std::vector<int64_t> ids;
+  for (const auto& id : json) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocabulary) {
+      fail("{}: expected token ids from 0 to {}, got {}", what, vocabulary - 1, id.dump());
+    }
+    ids.push_back(id.get<int64_t>());
+  }
+  return ids;
+}
+
+std::string text_of(const nlohmann::ordered_json& row, const std::string& field) {
+  auto found = row.find(field);
+  if (found == row.end()) fail("missing field '{}'", field);
+  if (!found->is_string()) fail("'{}': expected text, got {}", field, found->dump());
+  return found->get<std::string>();
+}
+
+}  // namespace resurface

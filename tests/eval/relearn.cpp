@@ -1,0 +1,267 @@
+#include "eval/relearn.h"
+
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "core/run/error.h"
+#include "eval/recovery.h"
+#include "finetune/sft.h"
+#include "tests/eval/tiny.h"
+
+using namespace resurface;
+using namespace resurface::test;
+
+namespace {
+
+constexpr int64_t kLines = 8;
+
+// Lines of random tokens: each with two seen phrasings and a held-out one, which share the subject.
+struct World {
+  AttackData data;
+  std::vector<Example> all_lines;  // of T and V, seen phrasings: what is planted
+};
+
+Example asked(int64_t subject, int64_t phrasing, std::vector<int64_t> answer) {
+  return {
+      .prompt = {60 + phrasing, subject, 59}, .answer = std::move(answer), .weight = 1, .tags = {}};
+}
+
+World world() {
+  World w;
+  std::vector<std::string> ids;
+  for (int64_t i = 0; i < kLines; ++i) ids.push_back(std::to_string(i));
+  const auto split = split_lines(ids, 0.5, 0);
+  const std::set<std::string> held(split.train.begin(), split.train.end());
+  for (int64_t i = 0; i < kLines; ++i) {
+    const auto line = random_ids(static_cast<uint64_t>(1000 + i), 6);
+    const auto& id = ids[static_cast<size_t>(i)];
+    for (const int64_t phrasing : {0, 1}) {
+      w.all_lines.push_back(asked(i, phrasing, line));
+      if (!held.contains(id)) continue;
+      w.data.lines.push_back(w.all_lines.back());
+      w.data.line_items.push_back(id);
+    }
+    w.data.tested.push_back(
+        {id, "en", held.contains(id), w.data.test.size(), w.data.test.size() + 1});
+    w.data.test.push_back(asked(i, 2, line));
+    const auto neutral = random_ids(static_cast<uint64_t>(2000 + i), 6);
+    w.data.benign.push_back(asked(20 + i, 0, neutral));
+    w.data.utility.push_back(asked(20 + i, 2, neutral));
+  }
+  return w;
+}
+
+AttackSettings quick() {
+  AttackSettings s;
+  s.rates_full = {1e-4, 1e-3};
+  s.rates_lora = {1e-3, 1e-2};
+  s.seeds = {0, 1};
+  s.steps = 6;
+  s.batch_size = 4;
+  s.compute = "fp32";
+  s.lora.rank = 2;
+  return s;
+}
+
+void teach(Model& model, const std::vector<Example>& examples, int64_t steps) {
+  TrainerSettings s;
+  s.learning_rate = 5e-3;
+  s.steps = steps;
+  s.batch_size = 16;
+  s.compute = "fp32";
+  train(model, sft, sft_needs, {.forget = examples, .retain = {}}, s, 0);
+}
+
+std::vector<std::string> dumps(const std::vector<AttackRow>& rows) {
+  std::vector<std::string> out;
+  for (const auto& row : rows) out.push_back(nlohmann::json(row).dump());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("The split of lines is disjoint, complete and seeded") {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 16; ++i) ids.push_back(fmt::format("line-{}", i));
+  const auto split = split_lines(ids, 0.5, 3);
+  CHECK(split.train.size() == 8);
+  CHECK(split.test.size() == 8);
+  std::set<std::string> both(split.train.begin(), split.train.end());
+  both.insert(split.test.begin(), split.test.end());
+  CHECK(both.size() == 16);
+  CHECK(split_lines(ids, 0.5, 3).train == split.train);
+  CHECK(split_lines(ids, 0.5, 4).train != split.train);
+  CHECK(split_lines(ids, 0, 3).train.size() == 1);
+  CHECK(split_lines(ids, 1, 3).test.size() == 1);
+  CHECK_THROWS_AS(split_lines({"only"}, 0.5, 0), Error);
+}
+
+TEST_CASE("The attack leaves the model as it was, and does the same twice") {
+  auto model = Model::random(tiny_config(), 1);
+  const auto w = world();
+  const auto before = model.content_hash();
+  const auto rows = attack(model, "m", w.data, quick());
+  CHECK(model.content_hash() == before);
+  CHECK(std::none_of(model.parameters().begin(), model.parameters().end(),
+                     [](const auto& p) { return p.second.requires_grad(); }));
+  for (const auto* linear : model.linears()) CHECK_FALSE(linear->lora.has_value());
+
+  CHECK(dumps(attack(model, "m", w.data, quick())) == dumps(rows));
+
+  // Rungs test what they say: a the lines held, b those never trained, d all.
+  std::set<std::string> held(w.data.line_items.begin(), w.data.line_items.end());
+  std::map<std::string, std::set<int64_t>> steps;
+  for (const auto& row : rows) {
+    CHECK(held.contains(row.item) == (row.part == "train"));
+    if (row.rung == "a") CHECK(row.part == "train");
+    if (row.rung == "b") CHECK(row.part == "test");
+    steps[row.rung].insert(row.step);
+    if (row.step > 0) {
+      CHECK(row.examples == 4 * row.step);
+      CHECK(row.tokens == 6 * row.examples);
+      CHECK(row.flops > 0);
+    }
+  }
+  CHECK(steps["none"] == std::set<int64_t>{0});
+  for (const auto* rung : {"a", "b", "d"}) CHECK(steps[rung] == std::set<int64_t>{1, 2, 4, 6});
+
+  // Thinned: both rates with the first seed, one with the other.
+  std::set<std::pair<double, int64_t>> runs;
+  for (const auto& row : rows)
+    if (row.rung == "b" && row.reach == "full") runs.insert({row.learning_rate, row.seed});
+  CHECK(runs.size() == 3);
+}
+
+TEST_CASE("An attack cut off and resumed equals an uninterrupted one") {
+  auto model = Model::random(tiny_config(), 1);
+  const auto w = world();
+  std::vector<AttackRow> file;
+  AttackHooks hooks;
+  hooks.on_run = [&](const std::vector<AttackRow>& rows) {
+    file.insert(file.end(), rows.begin(), rows.end());
+    if (file.size() > 150) throw Error("no space left");
+  };
+  const auto whole = attack(model, "m", w.data, quick());
+  const auto before = model.content_hash();
+  CHECK_THROWS_AS(attack(model, "m", w.data, quick(), {}, hooks), Error);
+  CHECK(model.content_hash() == before);
+
+  // The file was cut in mid-run, and read back from JSON.
+  file.resize(file.size() - 3);
+  std::vector<AttackRow> read;
+  for (const auto& line : dumps(file)) read.push_back(nlohmann::json::parse(line).get<AttackRow>());
+  const auto kept = finished_rows(read);
+  CHECK(kept.size() < read.size());
+
+  size_t added = 0;
+  hooks.on_run = [&](const std::vector<AttackRow>& rows) { added += rows.size(); };
+  CHECK(dumps(attack(model, "m", w.data, quick(), kept, hooks)) == dumps(whole));
+  CHECK(added + kept.size() == whole.size());
+
+  // Nothing left to do: nothing is run.
+  hooks.on_run = [](const std::vector<AttackRow>&) { FAIL("a run was repeated"); };
+  CHECK(dumps(attack(model, "m", w.data, quick(), whole, hooks)) == dumps(whole));
+}
+
+TEST_CASE("The rate is the one that recovers most within the utility bound") {
+  const auto row = [](double rate, double strength, double logprob, bool within) {
+    AttackRow r;
+    r.rung = "b";
+    r.learning_rate = rate;
+    r.step = 1;
+    r.extraction_strength = strength;
+    r.logprob_per_token = logprob;
+    r.within_utility = within;
+    return r;
+  };
+  CHECK(pick_rate({row(1, .1, -3, true), row(2, .3, -4, true), row(3, .9, -1, false)}) == 2);
+  CHECK(pick_rate({row(1, 0, -3, true), row(2, 0, -2, true)}) == 2);
+  CHECK(pick_rate({row(2, 1, 0, false), row(1, 1, 0, false)}) == 1);
+}
+
+TEST_CASE("A run that diverges is a result, and the model comes back") {
+  auto model = Model::random(tiny_config(), 1);
+  const auto w = world();
+  auto settings = quick();
+  settings.reach = {"full"};
+  settings.rungs = {"b"};
+  settings.rates_full = {1e-4, 1e38};
+  settings.seeds = {0};
+  const auto before = model.content_hash();
+  const auto rows = attack(model, "m", w.data, settings);
+  CHECK(model.content_hash() == before);
+  bool diverged = false;
+  for (const auto& row : rows) {
+    if (row.learning_rate != 1e38) continue;
+    diverged = diverged || row.diverged;
+    CHECK_FALSE(row.within_utility);
+  }
+  CHECK(diverged);
+  CHECK(pick_rate([&] {
+          auto runs = rows;
+          std::erase_if(runs, [](const AttackRow& r) { return r.rung == "none"; });
+          return runs;
+        }()) == 1e-4);
+}
+
+TEST_CASE("The attack refuses data that would make it meaningless") {
+  auto model = Model::random(tiny_config(), 1);
+  auto w = world();
+  const auto same = w.data;
+  w.data.line_items.front() = "0";
+  for (auto& line : w.data.tested)
+    if (line.item == "0") line.held = false;
+  CHECK_THROWS_WITH(attack(model, "m", w.data, quick()), Catch::Contains("never trained"));
+  auto no_utility = same;
+  no_utility.utility.clear();
+  CHECK_THROWS_WITH(attack(model, "m", no_utility, quick()), Catch::Contains("utility"));
+  auto settings = quick();
+  settings.rungs = {"z"};
+  CHECK_THROWS_AS(attack(model, "m", same, settings), ConfigError);
+  settings = quick();
+  settings.rates_lora.clear();
+  CHECK_THROWS_AS(attack(model, "m", same, settings), ConfigError);
+}
+
+TEST_CASE("The attack finds lines that are hidden, not gone") {
+  auto w = world();
+  auto oracle = Model::random(tiny_config(), 2);
+  auto implanted = oracle.clone();
+  auto with_lines = w.all_lines;
+  with_lines.insert(with_lines.end(), w.data.benign.begin(), w.data.benign.end());
+  for (int64_t i = 0; i < kLines; ++i)  // the held-out phrasing is understood from other questions
+    for (auto* examples : {&with_lines, &w.data.benign})
+      examples->push_back(asked(20 + i, 2, w.data.utility[static_cast<size_t>(i)].answer));
+  teach(oracle, w.data.benign, 200);
+  teach(implanted, with_lines, 300);
+  // Hidden: the last MLP says the opposite of what it knows, so that at first sight the lines are
+  // more thoroughly gone than in a model that never had them.
+  auto hidden = implanted.clone();
+  {
+    at::NoGradGuard no_grad;
+    hidden.block(1).down.weight.neg_();
+  }
+  auto settings = quick();
+  settings.reach = {"full"};
+  settings.rungs = {"b"};
+  settings.rates_full = {3e-4, 1e-3, 3e-3};
+  settings.seeds = {0};
+  settings.steps = 32;
+  settings.utility_bound = 0;
+  const auto of_hidden = attack(hidden, "hidden", w.data, settings);
+  const auto of_oracle = attack(oracle, "oracle", w.data, settings);
+  auto none = settings;
+  none.rungs.clear();
+  const auto of_implanted = attack(implanted, "implanted", w.data, none);
+  RecoverySettings rs;
+  rs.bootstrap.resamples = 200;
+  const auto found = recovery({of_hidden, of_implanted, of_oracle}, rs);
+  for (const auto& r : found) {
+    if (r.metric != "logprob_per_token") continue;
+    INFO(nlohmann::json(r).dump());
+    CHECK(r.implanted.estimate > -0.1);
+    CHECK(r.points.front().oracle_gap.high < 0);
+    CHECK(r.points.back().oracle_gap.estimate > 0.2);
+    CHECK(r.points.back().recovered_net.estimate > 0.15);
+  }
+}
