@@ -202,7 +202,7 @@ class ValueObjective {
  private:
   void find_rows(std::span<const EditExample> edits, const Window& window) {
     std::vector<int64_t> subject_rows, rows, kl_rows, ids, owner;
-    std::vector<float> weight;
+    std::vector<double> weight;
     for (size_t s = 0; s < all_.size(); ++s) {
       const int64_t base =
           suffix_.starts[s] - window.begin[s];  // row of position 0, if it were there
@@ -216,7 +216,7 @@ class ValueObjective {
         rows.push_back(base + all_.prompt[s] - 1 + static_cast<int64_t>(t));
         ids.push_back(edit.target[t]);
         owner.push_back(all_.edit[s]);
-        weight.push_back(1.0F / static_cast<float>(edit.target.size() * edit.contexts.size()));
+        weight.push_back(1 / static_cast<double>(edit.target.size() * edit.contexts.size()));
       }
     }
     const auto device = model_.device();
@@ -227,7 +227,7 @@ class ValueObjective {
     rows_ = longs(rows, device);
     target_ids_ = longs(ids, device).unsqueeze(1);
     target_edit_ = longs(owner, device);
-    target_weight_ = at::tensor(at::ArrayRef<float>(weight)).to(device);
+    target_weight_ = at::tensor(at::ArrayRef<double>(weight), at::kDouble).to(keys_.options());
   }
 
   /// Logits at the target rows, then at the KL rows: [M + E, vocab] float.

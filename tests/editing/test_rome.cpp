@@ -193,7 +193,14 @@ TEST_CASE("the guard's perplexity probe refuses a ruinous edit and leaves the mo
 
   at::manual_seed(1);
   edit.deltas[0].left = 1e3 * at::randn({16, 1});
+  guard.max_perplexity_ratio = 1e9;
+  const auto report = guard_edit(model, edit, neutral, guard);
+  const double ratio = report.perplexity_after / report.perplexity_before;
+  CHECK(std::abs(ratio - 1) > 0.01);
+  guard.max_perplexity_ratio = 0.999 * ratio;
   CHECK_THROWS_WITH(guard_edit(model, edit, neutral, guard), Catch::Contains("perplexity"));
+  guard.max_perplexity_ratio = 1.001 * ratio;
+  CHECK_NOTHROW(guard_edit(model, edit, neutral, guard));
   CHECK(model.content_hash() == hash);
   edit.deltas[0].left[0] = std::nan("");
   CHECK_THROWS_AS(guard_edit(model, edit, {}, guard), Error);
