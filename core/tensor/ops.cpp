@@ -1,5 +1,6 @@
 #include "core/tensor/ops.h"
 
+#include <bit>
 #include <cmath>
 
 namespace resurface {
@@ -20,6 +21,42 @@ void dispatch(at::ScalarType type, F&& f) {
   } else {
     f(float{});
   }
+}
+
+// Elementwise loops below are written so that the compiler turns them into vector code: conversions by
+// bit arithmetic and an exponential without a call.
+inline float load(float x) { return x; }
+inline float load(at::BFloat16 x) {
+  return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
+}
+template <class T>
+inline T store(float x) {
+  if constexpr (std::is_same_v<T, at::BFloat16>) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;  // to nearest even
+    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    return at::BFloat16(static_cast<uint16_t>(nan ? 0x7FC0u : rounded), at::BFloat16::from_bits());
+  } else {
+    return x;
+  }
+}
+
+// e^x within 2 units in the last place (Cephes' expf: 2^n times a polynomial on [-ln2/2, ln2/2]); beyond
+// +-87 it stays at the ends, where the sigmoid is 0 or 1 to fp32. NaN gives NaN.
+inline float exponential(float x) {
+  const float clamped = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
+  const float shifted = clamped * 1.44269504f + 12582912.0f;  // adds and takes away 1.5 * 2^23: rounds
+  const float n = shifted - 12582912.0f;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const auto power = (static_cast<int32_t>(std::bit_cast<uint32_t>(shifted)) << 23) + 0x3F800000;
+  return p * std::bit_cast<float>(power);
 }
 
 // Rows a task handles at least, so that small batches stay on one thread.
@@ -52,7 +89,7 @@ struct RmsNorm : Function<RmsNorm> {
             const float r = 1.0f / std::sqrt(sum / static_cast<float>(d) + static_cast<float>(eps));
             ps[i] = r;
             T* out = py + i * d;
-            for (int64_t j = 0; j < d; ++j) out[j] = static_cast<T>(row[j] * r * pw[j]);
+            for (int64_t j = 0; j < d; ++j) out[j] = store<T>(row[j] * r * pw[j]);
           }
         });
       });
@@ -94,15 +131,15 @@ struct RmsNorm : Function<RmsNorm> {
               const float r = ps[i];
               float dot = 0;
 #pragma GCC ivdep
-              for (int64_t j = 0; j < d; ++j) dot += static_cast<float>(grow[j]) * pw[j] * row[j];
+              for (int64_t j = 0; j < d; ++j) dot += load(grow[j]) * pw[j] * row[j];
               const float c = dot * r * r * r / static_cast<float>(d);
               float* out = pgx + i * d;
               for (int64_t j = 0; j < d; ++j) {
-                out[j] = static_cast<float>(grow[j]) * pw[j] * r - row[j] * c;
+                out[j] = load(grow[j]) * pw[j] * r - row[j] * c;
               }
               if (pp != nullptr) {
                 float* acc = pp + part * d;
-                for (int64_t j = 0; j < d; ++j) acc[j] += static_cast<float>(grow[j]) * row[j] * r;
+                for (int64_t j = 0; j < d; ++j) acc[j] += load(grow[j]) * row[j] * r;
               }
             }
           }
@@ -151,9 +188,9 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
           T* ob = oa + half;
 #pragma GCC ivdep
           for (int64_t j = 0; j < half; ++j) {
-            const float va = static_cast<float>(a[j]), vb = static_cast<float>(b[j]);
-            oa[j] = static_cast<T>(va * c[j] - vb * s[j] * direction);
-            ob[j] = static_cast<T>(vb * c[j] + va * s[j] * direction);
+            const float va = load(a[j]), vb = load(b[j]);
+            oa[j] = store<T>(va * c[j] - vb * s[j] * direction);
+            ob[j] = store<T>(vb * c[j] + va * s[j] * direction);
           }
         }
       }
@@ -192,8 +229,8 @@ struct Swiglu : Function<Swiglu> {
       at::parallel_for(0, g.numel(), 8192, [&](int64_t begin, int64_t end) {
 #pragma GCC ivdep
         for (int64_t i = begin; i < end; ++i) {
-          const float v = static_cast<float>(pg[i]);
-          py[i] = static_cast<T>(v / (1.0f + std::exp(-v)) * static_cast<float>(pu[i]));
+          const float v = load(pg[i]);
+          py[i] = store<T>(v / (1.0f + exponential(-v)) * load(pu[i]));
         }
       });
     });
@@ -217,11 +254,11 @@ struct Swiglu : Function<Swiglu> {
       at::parallel_for(0, g.numel(), 8192, [&](int64_t begin, int64_t end) {
 #pragma GCC ivdep
         for (int64_t i = begin; i < end; ++i) {
-          const float v = static_cast<float>(pg[i]), o = static_cast<float>(po[i]);
-          const float sigma = 1.0f / (1.0f + std::exp(-v));
+          const float v = load(pg[i]), o = load(po[i]);
+          const float sigma = 1.0f / (1.0f + exponential(-v));
           pgg[i] =
-              static_cast<T>(o * static_cast<float>(pu[i]) * sigma * (1.0f + v * (1.0f - sigma)));
-          pgu[i] = static_cast<T>(o * v * sigma);
+              store<T>(o * load(pu[i]) * sigma * (1.0f + v * (1.0f - sigma)));
+          pgu[i] = store<T>(o * v * sigma);
         }
       });
     });
