@@ -8,6 +8,7 @@
 #include "core/run/environment.h"
 #include "core/run/error.h"
 #include "core/run/interrupt.h"
+#include "core/run/nearest.h"
 
 namespace resurface {
 namespace {
@@ -47,13 +48,22 @@ int run(int argc, char** argv) {
   app.add_option("--seed", globals.seed, "seed of everything random")->capture_default_str();
   app.add_option("-o,--out", globals.out, "where the result goes")->type_name("PATH");
 
-  std::vector<Command> commands = {add_study(app), add_score(app),   add_generate(app), add_tokenize(app),
-                                   add_inspect(app), add_convert(app),  add_edits(app),
-                                   add_methods(app)};
+  std::vector<Command> commands = {add_study(app),    add_score(app),   add_generate(app),
+                                   add_tokenize(app), add_inspect(app), add_convert(app),
+                                   add_edits(app),    add_methods(app)};
   for (auto& command : commands) command.parser->fallthrough();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // CLI11 would only say that a subcommand is required.
+    auto rest = app.remaining();
+    if (app.get_subcommands().empty() && !rest.empty() && !rest[0].starts_with('-')) {
+      std::vector<std::string> names;
+      for (const auto& command : commands) names.push_back(command.parser->get_name());
+      auto meant = did_you_mean(rest[0], names);
+      throw ConfigError(fmt::format("unknown command '{}'{} commands: {}", rest[0],
+                                    meant.empty() ? ";" : meant, fmt::join(names, ", ")));
+    }
     return app.exit(error) == 0 ? kDone : kUsage;
   }
   catch_interrupts();
