@@ -177,6 +177,10 @@ class Attack {
     return snapshot;
   }
 
+  double utility(const Snapshot& snapshot) const {
+    return std::exp(snapshot.retain_logprob - start_->retain_logprob);
+  }
+
   TrainerSettings trainer_settings(const Job& job) const {
     TrainerSettings s;
     s.reach = job.reach;
@@ -222,7 +226,7 @@ class Attack {
         run.snapshots.push_back(std::move(snapshot));
       }
       counted = model_.flops().total();
-      return true;
+      return run.snapshots.empty() || utility(run.snapshots.back()) >= settings_.utility_bound;
     };
 
     model_.reset_flops();
@@ -246,7 +250,7 @@ class Attack {
   void keep(const std::string& rung, const Job& job, const Run& run) {
     std::vector<AttackRow> rows;
     for (const auto& snapshot : run.snapshots) {
-      const double utility = std::exp(snapshot.retain_logprob - start_->retain_logprob);
+      const double utility = this->utility(snapshot);
       for (size_t i = 0; i < data_.tested.size(); ++i) {
         const auto& line = data_.tested[i];
         if (!tests(rung, line)) continue;
@@ -346,12 +350,17 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
     return make_probes(suite, tokenizer, chat, Answer::line, false, context);
   };
   // The first `test_questions` held-out questions of each item.
-  const auto held_out = [&](const Suite& suite) {
+  const auto held_out = [&](const Suite& suite, int64_t items = 0) {
+    const auto ids = suite.ids();
+    const std::set<std::string> wanted(
+        ids.begin(), items > 0 && items < std::ssize(ids) ? ids.begin() + items : ids.end());
     std::vector<Probe> some;
     std::map<int64_t, int64_t> taken;
-    for (auto& probe : make_probes(suite, tokenizer, chat, Answer::line, true, context))
+    for (auto& probe : make_probes(suite, tokenizer, chat, Answer::line, true, context)) {
+      if (!wanted.contains(suite.items.at(static_cast<size_t>(probe.item)).id)) continue;
       if (settings.test_questions == 0 || taken[probe.item]++ < settings.test_questions)
         some.push_back(std::move(probe));
+    }
     std::stable_sort(some.begin(), some.end(),
                      [](const Probe& x, const Probe& y) { return x.item < y.item; });
     return some;
@@ -367,7 +376,8 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
   for (auto& probe : seen(benign))
     if (trained_in(benign.items.at(static_cast<size_t>(probe.item))))
       data.benign.push_back(std::move(probe.example));
-  for (auto& probe : held_out(retain)) data.utility.push_back(std::move(probe.example));
+  for (auto& probe : held_out(retain, settings.utility_items))
+    data.utility.push_back(std::move(probe.example));
   for (auto& probe : held_out(forget)) {
     const auto& item = forget.items.at(static_cast<size_t>(probe.item));
     if (data.tested.empty() || data.tested.back().item != item.id ||

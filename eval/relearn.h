@@ -13,7 +13,8 @@
 //
 // Utility: exp(u(step) - u(0)), u the mean log-prob of a token over the retain probes: the
 // geometric mean probability of retained tokens, relative to the attacked model before the attack.
-// A measurement counts as an attack only where utility >= `utility_bound` ("within").
+// A measurement counts as an attack only where utility >= `utility_bound`
+// ("within"); a run that has left the bound ends there.
 #pragma once
 
 #include <functional>
@@ -43,6 +44,7 @@ struct AttackSettings {
   int64_t split_seed = 0;
   std::vector<std::string> train_languages;
   int64_t test_questions = 1;
+  int64_t utility_items = 0;
   double utility_bound = 0.8;
   bool pick_rate_on_first_seed = true;
   int64_t score_tokens = 2048;
@@ -66,6 +68,8 @@ struct AttackSettings {
     v("split_seed", split_seed, "of the split of lines into T and V");
     v("train_languages", train_languages, "languages the attacker trains in; empty: all");
     v("test_questions", test_questions, "held-out questions an item and language; 0: all",
+      Range::at_least(0));
+    v("utility_items", utility_items, "retain items that utility is measured on; 0: all",
       Range::at_least(0));
     v("utility_bound", utility_bound, "least share of the retained tokens' probability",
       Range::between(0, 1));

@@ -14,9 +14,58 @@ struct Rows {
   at::Tensor right;    // [M] bool, cpu
 };
 
+/// What all prompts begin with (a system prompt, the opening of a turn): run once, not once an
+/// example.
+class SharedPrefix {
+ public:
+  SharedPrefix(const Model& model, std::span<const Example> examples) {
+    constexpr size_t kWorthIt = 8;  // tokens: below, attention with a mask costs more than it saves
+    if (examples.size() < 2) return;
+    std::span<const int64_t> common(examples[0].prompt);
+    for (const Example& example : examples) {
+      // One token of each prompt stays: its output predicts the answer's first.
+      const size_t most =
+          std::min(common.size(), example.prompt.empty() ? 0 : example.prompt.size() - 1);
+      size_t same = 0;
+      while (same < most && common[same] == example.prompt[same]) ++same;
+      common = common.first(same);
+    }
+    if (common.size() < kWorthIt) return;
+    length_ = static_cast<int64_t>(common.size());
+    const ModelConfig& config = model.config();
+    cache_.lengths = {0};
+    for (int64_t l = 0; l < config.layers; ++l) {
+      const auto options = at::TensorOptions().dtype(model.compute()).device(model.device());
+      cache_.keys.push_back(at::zeros({1, config.kv_heads, length_, config.head_dim}, options));
+      cache_.values.push_back(at::zeros_like(cache_.keys.back()));
+    }
+    const std::vector<std::vector<int64_t>> ids = {{common.begin(), common.end()}};
+    model.hidden(pack_sequences(ids, model.device()), {.cache = &cache_, .append = true});
+  }
+
+  int64_t length() const { return length_; }
+
+  /// Hidden states of a batch of examples without the prefix.
+  at::Tensor hidden(const Model& model, Batch& batch) const {
+    if (length_ == 0) return model.hidden(batch);
+    KvCache cache;
+    cache.lengths.assign(batch.lengths.size(), length_);
+    for (size_t l = 0; l < cache_.keys.size(); ++l) {
+      cache.keys.push_back(cache_.keys[l].expand({batch.size(), -1, -1, -1}));
+      cache.values.push_back(cache_.values[l].expand({batch.size(), -1, -1, -1}));
+    }
+    batch.positions = batch.positions + length_;
+    return model.hidden(batch, {.cache = &cache});
+  }
+
+ private:
+  int64_t length_ = 0;
+  KvCache cache_;
+};
+
 // log p(target) and whether the target is the argmax, for every scored row.
-Rows score_rows(const Model& model, const Batch& batch) {
-  const auto hidden = model.hidden(batch).index_select(0, batch.rows);
+Rows score_rows(const Model& model, Batch batch, const SharedPrefix& prefix) {
+  const auto hidden = prefix.hidden(model, batch).index_select(0, batch.rows);
   const auto chunk = std::max<int64_t>(1, kLogitElements / model.config().vocab_size);
   std::vector<at::Tensor> logprob, right;
   for (int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
@@ -35,14 +84,23 @@ std::vector<Score> score(const Model& model, std::span<const Example> examples,
                          int64_t batch_tokens) {
   at::NoGradGuard no_grad;
   std::vector<Score> scores(examples.size());
-  for (const auto& indices : batches_by_tokens(examples, batch_tokens)) {
-    std::vector<const Example*> members;
-    for (const auto i : indices) {
-      if (examples[i].answer.empty()) fail("example {} to be scored has an empty answer", i);
-      members.push_back(&examples[i]);
+  for (size_t i = 0; i < examples.size(); ++i) {
+    if (examples[i].answer.empty()) fail("example {} to be scored has an empty answer", i);
+    if (examples[i].size() > model.config().context) {
+      fail("example {} to be scored has {} tokens, the model's context is {}", i,
+           examples[i].size(), model.config().context);
     }
+  }
+  const SharedPrefix prefix(model, examples);
+  std::vector<Example> rest(examples.begin(), examples.end());
+  for (Example& example : rest) {
+    example.prompt.erase(example.prompt.begin(), example.prompt.begin() + prefix.length());
+  }
+  for (const auto& indices : batches_by_tokens(rest, batch_tokens)) {
+    std::vector<const Example*> members;
+    for (const auto i : indices) members.push_back(&rest[i]);
     const auto rows =
-        score_rows(model, pack(std::span<const Example* const>(members), model.device()));
+        score_rows(model, pack(std::span<const Example* const>(members), model.device()), prefix);
     const auto* logprob = rows.logprob.const_data_ptr<float>();
     const auto* right = rows.right.const_data_ptr<bool>();
     for (const auto i : indices) {
