@@ -46,6 +46,8 @@ class Study {
       add(removal.name, "removed", removal.method, removal.label, remove(removal, base, implanted),
           removal.languages);
     }
+    // Attacks come last: they take longest, and what they attack is known to be worth it by then.
+    for (size_t i = 0; i < models_.size(); ++i) attack_model(models_[i], artifacts_[i]);
     finish();
   }
 
@@ -176,7 +178,7 @@ class Study {
     return data;
   }
 
-  /// Measures and attacks a model and keeps its rows.
+  /// Measures a model and keeps its rows.
   void add(const std::string& name, const std::string& kind, const std::string& method,
            const std::string& label, const Artifact& artifact,
            const std::vector<std::string>& treated = {}) {
@@ -185,23 +187,27 @@ class Study {
     const Json& made = ledger_of(name);
     entry.cost = Cost(nlohmann::json(made));
     entry.examples = made.value("examples", int64_t{0});
-    const std::string key = artifact.key;
 
     const StoredStage measured = stage(
         "measure", "measure/" + name, name,
         {{"measure", to_json(config_.measure)}, {"data", data()}, {"compute", config_.compute}},
-        {key}, [&](const fs::path& folder, const StageKey&) {
+        {artifact.key}, [&](const fs::path& folder, const StageKey&) {
           Model model = load(artifact);
           return measure_into(model, folder / "rows.jsonl");
         });
     for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
       entry.before.push_back(row.get<Measurement>());
     }
+    models_.push_back(std::move(entry));
+    artifacts_.push_back(artifact);
+  }
 
+  void attack_model(StudyModel& entry, const Artifact& artifact) {
+    const std::string& name = entry.name;
     const StoredStage attacked =
         stage("attack", "attack/" + name, name,
               {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
-              {key}, [&](const fs::path& folder, const StageKey& stage_key) {
+              {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
                 return attack_into(artifact, name, folder / "rows.jsonl",
                                    store_.partial(stage_key, "jsonl"));
               });
@@ -209,7 +215,6 @@ class Study {
       entry.attacked.push_back(row.get<AttackRow>());
       entry.attacked.back().model = name;
     }
-    models_.push_back(std::move(entry));
   }
 
   StageCost measure_into(Model& model, const fs::path& path) {
@@ -320,6 +325,7 @@ class Study {
   StudyInputs inputs_;
   std::optional<AttackData> attack_data_;
   std::vector<StudyModel> models_;
+  std::vector<Artifact> artifacts_;  ///< of the models, in their order
   std::vector<Json> ledger_;
 };
 

@@ -187,6 +187,7 @@ TEST_CASE("A run that diverges is a result, and the model comes back") {
   settings.rungs = {"b"};
   settings.rates_full = {1e-4, 1e38};
   settings.seeds = {0};
+  settings.utility_bound = 0;  // else the run ends for leaving the bound
   const auto before = model.content_hash();
   const auto rows = attack(model, "m", w.data, settings);
   CHECK(model.content_hash() == before);
@@ -194,7 +195,6 @@ TEST_CASE("A run that diverges is a result, and the model comes back") {
   for (const auto& row : rows) {
     if (row.learning_rate != 1e38) continue;
     diverged = diverged || row.diverged;
-    CHECK_FALSE(row.within_utility);
   }
   CHECK(diverged);
   CHECK(pick_rate([&] {

@@ -10,10 +10,18 @@ using namespace resurface;
 using namespace resurface::test;
 
 TEST_CASE("Scores are those of a plain forward pass over every position") {
+  // With a prefix that all prompts share, it is run once, behind a cache.
+  const bool shared = GENERATE(false, true);
   for (const auto device : devices()) {
     const auto model = Model::random(tiny_config(), 3, device);
     std::vector<Example> examples;
-    for (int64_t i = 0; i < 9; ++i) examples.push_back(random_example(i, 2 + i % 4, 1 + i));
+    for (int64_t i = 0; i < 9; ++i) {
+      examples.push_back(random_example(i, 2 + i % 4, 1 + i));
+      if (!shared) continue;
+      const auto prefix = random_ids(999, 12);
+      auto& prompt = examples.back().prompt;
+      prompt.insert(prompt.begin(), prefix.begin(), prefix.end());
+    }
     // One batch, several, and one example each must agree.
     const auto all = score(model, examples, 4096);
     const auto few = score(model, examples, 24);
