@@ -226,7 +226,10 @@ class Attack {
         run.snapshots.push_back(std::move(snapshot));
       }
       counted = model_.flops().total();
-      return run.snapshots.empty() || utility(run.snapshots.back()) >= settings_.utility_bound;
+      if (run.snapshots.empty()) return true;
+      const double left = utility(run.snapshots.back());
+      run.diverged = !std::isfinite(left);
+      return left >= settings_.utility_bound;  // false, too, for what is not a number
     };
 
     model_.reset_flops();

@@ -8,4 +8,4 @@ bash scripts/fetch_model.sh smollm2-135m
 bash scripts/build.sh cpu resurface bench_logits
 python=${RESURFACE_PEER_PYTHON:-.venv-peer/bin/python}
 "$python" scripts/parity_logits.py models/smollm2-135m build/cpu/bench_logits
-"$python" scripts/parity_tokenizer.py "$@" models/smollm2-135m build/cpu/resurface
+"$python" scripts/parity_tokenizer.py models/smollm2-135m --binary build/cpu/resurface "$@"
