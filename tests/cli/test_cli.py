@@ -1,0 +1,206 @@
+"""The binary as a user meets it: a whole small study, killed and resumed, and what it says of bad input.
+
+    python tests/cli/test_cli.py BINARY
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests/data/study/tiny.yaml"
+MODEL = ROOT / "tests/data/model/tied"
+BINARY = None
+
+
+def run(*arguments, stdin=None):
+    return subprocess.run([BINARY, *map(str, arguments)], cwd=ROOT, input=stdin, text=True,
+                          capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="resurface-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def study(self, name, *overrides):
+        return ["study", str(TINY), *overrides, "--store", str(self.folder / name / "store"),
+                "--out", str(self.folder / name / "out")]
+
+    def assertSays(self, result, code, *words):
+        self.assertEqual(result.returncode, code, result.stderr)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+
+class Study(Case):
+    def test_whole_then_killed_and_resumed(self):
+        whole = run(*self.study("whole"))
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        out = self.folder / "whole/out"
+        for name in ("results.jsonl", "ledger.jsonl", "summary.json", "environment.json",
+                     "config.resolved.yaml", "report.html"):
+            self.assertTrue((out / name).stat().st_size > 0, name)
+        results = (out / "results.jsonl").read_text()
+        rows = [json.loads(line) for line in results.splitlines()]
+        self.assertEqual({r["model"] for r in rows},
+                         {"implanted", "oracle", "sft", "npo", "grad_diff_en", "rome"})
+        self.assertEqual({r["phase"] for r in rows}, {"before", "attack"})
+        for row in rows:  # rung b never trains on what it tests
+            if row["phase"] == "attack" and row["rung"] == "b":
+                self.assertFalse(row["trained"])
+
+        begin = time.monotonic()
+        again = run(*self.study("whole"))
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertNotIn("steps", again.stderr)
+        self.assertEqual((out / "results.jsonl").read_text(), results)
+        took = time.monotonic() - begin
+
+        # Killed again and again, a little later each time, then left to finish.
+        wait, kills = took + 0.5, 0
+        for _ in range(4):
+            process = subprocess.Popen([BINARY, *self.study("killed")], cwd=ROOT,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env={**os.environ, "OMP_NUM_THREADS": "1"})
+            time.sleep(wait)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.wait()
+            wait += 1.0
+        self.assertGreater(kills, 0)
+        resumed = run(*self.study("killed"))
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        self.assertEqual((self.folder / "killed/out/results.jsonl").read_text(), results)
+
+        # The resolved config says the same as the file.
+        resolved = run("study", out / "config.resolved.yaml", "--store", self.folder / "whole/store",
+                       "--out", self.folder / "resolved")
+        self.assertEqual(resolved.returncode, 0, resolved.stderr)
+        self.assertEqual((self.folder / "resolved/results.jsonl").read_text(), results)
+
+    def test_interrupt_keeps_what_is_done(self):
+        process = subprocess.Popen([BINARY, *self.study("interrupted", "plant.steps=5000")], cwd=ROOT,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, said)
+        self.assertIn("run again to resume", said)
+        store = self.folder / "interrupted/store"
+        self.assertTrue(any(store.glob("base-*")))
+        self.assertFalse(any(store.glob("plant-*")))
+
+    def test_bad_configs(self):
+        text = TINY.read_text()
+
+        def broken(old, new):
+            path = self.folder / "broken.yaml"
+            self.assertIn(old, text)
+            path.write_text(text.replace(old, new, 1))
+            return run("study", path, "--store", self.folder / "s", "--out", self.folder / "o")
+
+        self.assertSays(broken("learning_rate: 3.0e-3", "lerning_rate: 3.0e-3"), 2, "broken.yaml:18:3",
+                        "'lerning_rate'", "'learning_rate'")
+        self.assertSays(broken("steps: 60", "steps: many"), 2, "broken.yaml:19", "many")
+        self.assertSays(broken("method: npo", "method: npi"), 2, "'npi'", "'npo'")
+        self.assertSays(broken("settings: {beta: 0.2}", "settings: {beta: -1}"), 2, "beta")
+        self.assertSays(broken("seed: 3", "seed: 3\nseed: 4"), 2, "broken.yaml:4", "seed")
+        self.assertSays(broken("languages: [en, zh-Hans]", "languages: [en, fr]"), 1, "'fr'")
+        self.assertSays(broken("suites/world/forget.jsonl", "suites/world/none.jsonl"), 1, "none.jsonl")
+        empty = self.folder / "empty.jsonl"
+        empty.write_text("")
+        self.assertSays(broken("suites/world/forget.jsonl", str(empty)), 1, "empty.jsonl")
+        self.assertFalse((self.folder / "o").exists())
+
+    def test_tokenizer_that_does_not_match(self):
+        world = self.folder / "world"
+        shutil.copytree(ROOT / "suites/world", world)
+        config = json.loads((world / "config.json").read_text())
+        (world / "config.json").write_text(json.dumps({**config, "vocab_size": 900}))
+        self.assertSays(run(*self.study("x", f"model.fresh={world}")), 1, "1500", "900", "tokenizer")
+
+    def test_answer_longer_than_the_context(self):
+        world = self.folder / "world"
+        shutil.copytree(ROOT / "suites/world", world)
+        config = json.loads((world / "config.json").read_text())
+        (world / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 24}))
+        self.assertSays(run(*self.study("x", f"model.fresh={world}")), 1, "24", "taiwan-inalienable")
+
+
+class Checkpoints(Case):
+    def copy(self):
+        folder = self.folder / "model"
+        shutil.copytree(MODEL, folder)
+        return folder
+
+    def test_score_of_ids(self):
+        golden = json.loads((MODEL / "golden.json").read_text())[0]
+        line = json.dumps({"prompt_ids": golden["prompt"], "answer_ids": golden["greedy"]})
+        result = run("score", "--model", MODEL, "--dtype", "fp32", stdin=line + "\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        row = json.loads(result.stdout)
+        self.assertEqual(row["tokens"], len(golden["greedy"]))
+        self.assertTrue(row["exact"])  # what transformers decodes greedily is the first choice throughout
+        self.assertLess(row["logprob"], 0)
+
+    def test_malformed_weights(self):
+        folder = self.copy()
+        weights = folder / "model.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:len(whole) // 2])
+        self.assertSays(run("inspect", folder), 1, "model.safetensors")
+        size = struct.unpack("<Q", whole[:8])[0]
+        header = json.loads(whole[8:8 + size])
+        header["model.norm.weight"]["shape"] = [31]
+        text = json.dumps(header).encode()
+        weights.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + size:])
+        self.assertSays(run("inspect", folder), 1, "model.norm.weight")
+        weights.unlink()
+        self.assertSays(run("inspect", folder), 1, "safetensors")
+
+    def test_lines_that_are_wrong(self):
+        self.assertSays(run("score", "--model", MODEL, stdin='{"prompt_ids": [1], "answer_ids": [2]}\n{"oops"\n'),
+                        1, ":2")
+        self.assertSays(run("score", "--model", MODEL, stdin='{"prompt_ids": [1], "answer_ids": [99999]}\n'),
+                        1, "99999")
+        self.assertEqual(run("score").returncode, 2)
+        self.assertEqual(run("nonsense").returncode, 2)
+
+    def test_edits_undo_to_the_bit(self):
+        study = run(*self.study("edits", "attack.rungs=[]"))
+        self.assertEqual(study.returncode, 0, study.stderr)
+        store = self.folder / "edits/store"
+        edit = next(store.glob("remove-*/edit.safetensors"))
+        base = None
+        for stage in store.glob("plant-*"):  # the implanted model is the one that the edit fits
+            out = self.folder / f"edited-{stage.name}"
+            if run("edits", "apply", "--model", stage / "model", edit, "--out", out).returncode == 0:
+                base, edited = stage / "model", out
+        self.assertIsNotNone(base)
+        before, after = ((p / "model.safetensors").read_bytes() for p in (base, edited))
+        self.assertNotEqual(before, after)
+        undone = self.folder / "undone"
+        result = run("edits", "undo", "--model", edited, "--out", undone)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual((undone / "model.safetensors").read_bytes(), before)
+
+    def test_every_command_has_help(self):
+        for command in ("study", "score", "generate", "tokenize", "inspect", "convert", "edits", "methods"):
+            result = run(command, "--help")
+            self.assertEqual(result.returncode, 0)
+            self.assertGreater(len(result.stdout), 200, command)
+
+
+if __name__ == "__main__":
+    BINARY = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    unittest.main()
