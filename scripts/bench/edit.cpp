@@ -1,9 +1,11 @@
 // Times one ROME edit, from text to factors, cached and as the uncached reference of the same
-// mathematics, alternating in one run; prints JSON. Usage: bench_edit MODEL_DIR [ROUNDS] [LAYER]
+// mathematics, alternating in one run; prints JSON. Run in the repository's root. Usage: bench_edit
+// MODEL_DIR [ROUNDS] [LAYER]
 #include <chrono>
 #include <iostream>
+#include <sstream>
 
-#include "core/run/error.h"
+#include "core/run/files.h"
 #include "core/text/chat.h"
 #include "editing/rome.h"
 
@@ -19,6 +21,24 @@ struct Run {
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+/// The shipped suites as plain text, in pieces of at most 256 tokens.
+std::vector<std::vector<int64_t>> corpus(const Tokenizer& tokenizer, int64_t tokens) {
+  std::vector<std::vector<int64_t>> pieces;
+  for (const auto* name : {"retain.jsonl", "items.jsonl"}) {
+    std::istringstream lines(read_text(std::filesystem::path("suites/party_lines") / name));
+    for (std::string line; std::getline(lines, line) && tokens > 0;) {
+      const auto ids = tokenizer.encode(line);
+      for (size_t begin = 0; begin < ids.size(); begin += 256) {
+        const auto end = std::min(begin + 256, ids.size());
+        pieces.emplace_back(ids.begin() + static_cast<int64_t>(begin),
+                            ids.begin() + static_cast<int64_t>(end));
+        tokens -= static_cast<int64_t>(end - begin);
+      }
+    }
+  }
+  return pieces;
 }
 
 int bench(const std::filesystem::path& folder, int64_t rounds, int64_t layer) {
@@ -37,12 +57,10 @@ int bench(const std::filesystem::path& folder, int64_t rounds, int64_t layer) {
   const auto full =
       with_generated_contexts(model, tokenizer, std::span(&request, 1), settings.contexts);
 
-  // The statistics are shared by all edits of a model and not timed; a few hundred tokens and the
-  // ridge are enough to solve with.
+  // The statistics are shared by all edits of a model and not timed.
   const int64_t edited_layer = rome_layer(settings, model);
-  std::vector<std::vector<int64_t>> text;
-  for (const auto& context : full[0].contexts) text.push_back(tokenizer.encode(context));
-  Statistics statistics(measure_covariance(model, text, {edited_layer}));
+  Statistics statistics(measure_covariance(
+      model, corpus(tokenizer, 10 * model.config().intermediate_size), {edited_layer}));
   statistics.solve(edited_layer, settings.ridge, at::ones({model.config().intermediate_size, 1}));
 
   Run cached, reference;
@@ -54,6 +72,9 @@ int bench(const std::filesystem::path& folder, int64_t rounds, int64_t layer) {
       run->edit = rome(settings, model, edits, statistics);
       const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
       if (round > 0) run->seconds.push_back(elapsed.count());
+      std::cerr << fmt::format("round {} of {}{}: {} {:.2f} s\n", round, rounds,
+                               round == 0 ? " (warm-up)" : "",
+                               run == &cached ? "cached" : "reference", elapsed.count());
     }
   }
   const auto update = [](const Run& run) {
