@@ -192,15 +192,15 @@ at::Tensor Model::compute_weight(const at::Tensor& weight) const {
 }
 
 at::Tensor Model::apply(const Linear& linear, const at::Tensor& x) const {
-  at::Tensor y = at::linear(x, compute_weight(linear.weight),
-                            linear.bias.defined() ? compute_weight(linear.bias) : at::Tensor());
+  at::Tensor y = resurface::linear(x, compute_weight(linear.weight));
+  if (linear.bias.defined()) y = y + compute_weight(linear.bias);
   const auto n = static_cast<double>(x.size(0));
   count(2 * n * static_cast<double>(linear.weight.numel()), x.requires_grad(),
         linear.weight.requires_grad());
   if (linear.lora) {
     const LoraPair& lora = *linear.lora;
-    const at::Tensor low = at::linear(x, compute_weight(lora.a));
-    y = y + at::linear(low, compute_weight(lora.b)) * lora.scale;
+    const at::Tensor low = resurface::linear(x, compute_weight(lora.a));
+    y = y + resurface::linear(low, compute_weight(lora.b)) * lora.scale;
     count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()), true,
           lora.a.requires_grad());
   }
@@ -268,7 +268,7 @@ at::Tensor Model::logits(const at::Tensor& hidden_rows) const {
   const at::Tensor x = rms_norm(hidden_rows, final_norm_, config_.norm_eps, compute_);
   count(2 * static_cast<double>(x.size(0)) * static_cast<double>(head_.numel()), x.requires_grad(),
         head_.requires_grad());
-  return at::linear(x, compute_weight(head_));
+  return resurface::linear(x, compute_weight(head_));
 }
 
 at::Tensor Model::token_logprob(const Batch& batch) const {

@@ -1,5 +1,7 @@
 #include "core/tensor/ops.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <bit>
 #include <cmath>
 
@@ -213,6 +215,46 @@ struct Rotary : Function<Rotary> {
   }
 };
 
+// --- linear layers --------------------------------------------------------------------------------------
+
+// a bᵀ by oneDNN, any strides; nothing where this LibTorch has no such operator.
+std::optional<at::Tensor> onednn_product(const at::Tensor& a, const at::Tensor& b) {
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                               std::string_view, c10::List<std::optional<at::Scalar>>,
+                               std::optional<std::string_view>);
+  static const auto found =
+      c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+  if (!found || !at::globalContext().userEnabledMkldnn()) return std::nullopt;
+  static const auto op = found->typed<Signature>();
+  return op.call(a, b, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+bool by_onednn(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.dim() == 2 && x.numel() > 0;
+}
+
+at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  if (by_onednn(a)) {
+    if (auto y = onednn_product(a, b)) return *y;
+  }
+  return at::mm(a, b.t());
+}
+
+struct LinearFunction : Function<LinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight) {
+    ctx->save_for_backward({x, weight});
+    return product(x, weight);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    at::Tensor gx, gw;
+    if (ctx->needs_input_grad(0)) gx = product(grads[0], weight.t());
+    if (ctx->needs_input_grad(1)) gw = product(grads[0].t(), x.t());
+    return {gx, gw};
+  }
+};
+
 // --- SwiGLU
 // ---------------------------------------------------------------------------------------------
 
@@ -316,6 +358,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, a
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
                   int64_t heads) {
   return Rotary::apply(x, cos, sin, heads);
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
+  return by_onednn(x) ? LinearFunction::apply(x, weight) : at::linear(x, weight);
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return Swiglu::apply(gate, up); }
