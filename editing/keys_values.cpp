@@ -238,9 +238,9 @@ class ValueObjective {
     };
     if (settings_.cached) {
       auto* cache = const_cast<KvCache*>(&cache_);  // a constant prefix: append is off
-      const auto hidden =
-          model_.hidden(suffix_, {.first = layer_ + 1, .start = add_delta(start_), .cache = cache});
-      return widened(model_.logits(hidden.index_select(0, rows_)));
+      return widened(model_.logits(model_.hidden(
+          suffix_,
+          {.first = layer_ + 1, .start = add_delta(start_), .rows = rows_, .cache = cache})));
     }
     const auto residual = model_.hidden(suffix_, {.last = layer_ + 1});
     const auto hidden = model_.hidden(suffix_, {.first = layer_ + 1, .start = add_delta(residual)});

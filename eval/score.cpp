@@ -45,9 +45,9 @@ class SharedPrefix {
 
   int64_t length() const { return length_; }
 
-  /// Hidden states of a batch of examples without the prefix.
+  /// Hidden states at the scored rows of a batch of examples without the prefix.
   at::Tensor hidden(const Model& model, Batch& batch) const {
-    if (length_ == 0) return model.hidden(batch);
+    if (length_ == 0) return model.hidden(batch, {.rows = batch.rows});
     KvCache cache;
     cache.lengths.assign(batch.lengths.size(), length_);
     for (size_t l = 0; l < cache_.keys.size(); ++l) {
@@ -55,7 +55,7 @@ class SharedPrefix {
       cache.values.push_back(cache_.values[l].expand({batch.size(), -1, -1, -1}));
     }
     batch.positions = batch.positions + length_;
-    return model.hidden(batch, {.cache = &cache});
+    return model.hidden(batch, {.rows = batch.rows, .cache = &cache});
   }
 
  private:
@@ -65,7 +65,7 @@ class SharedPrefix {
 
 // log p(target) and whether the target is the argmax, for every scored row.
 Rows score_rows(const Model& model, Batch batch, const SharedPrefix& prefix) {
-  const auto hidden = prefix.hidden(model, batch).index_select(0, batch.rows);
+  const auto hidden = prefix.hidden(model, batch);
   const auto chunk = std::max<int64_t>(1, kLogitElements / model.config().vocab_size);
   std::vector<at::Tensor> logprob, right;
   for (int64_t begin = 0; begin < hidden.size(0); begin += chunk) {

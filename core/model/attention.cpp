@@ -122,7 +122,9 @@ at::Tensor Model::attention(const Block& block, int64_t layer, const at::Tensor&
   count(flops, q.requires_grad(), v.requires_grad());
 
   const at::Tensor rows = out.transpose(1, 2).reshape({b * t, heads * dim});
-  return apply(block.o, plan.uniform ? rows : unpad_rows(rows, plan.back));
+  at::Tensor result = plan.uniform ? rows : unpad_rows(rows, plan.back);
+  if (only_rows(layer, options)) result = result.index_select(0, options.rows);
+  return apply(block.o, result);
 }
 
 }  // namespace resurface

@@ -77,8 +77,8 @@ std::vector<std::vector<int64_t>> generate(const Model& model,
     const auto longs = at::TensorOptions().dtype(at::kLong);
     batch.positions = at::tensor(at::IntArrayRef(positions), longs).to(model.device());
     const at::Tensor last = at::tensor(at::IntArrayRef(ends), longs).to(model.device());
-    const at::Tensor hidden = model.hidden(batch, {.cache = &cache, .append = true});
-    const at::Tensor scores = model.logits(hidden.index_select(0, last)).to(at::kFloat).cpu();
+    const at::Tensor hidden = model.hidden(batch, {.rows = last, .cache = &cache, .append = true});
+    const at::Tensor scores = model.logits(hidden).to(at::kFloat).cpu();
 
     std::vector<int64_t> keep;
     std::vector<size_t> still;

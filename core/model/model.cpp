@@ -210,15 +210,22 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x) const {
 at::Tensor Model::run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                             const HiddenOptions& options) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
+  const at::Tensor mixed =
+      attention(block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_), plan,
+                options);
   const at::Tensor mid =
-      x + attention(block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_),
-                    plan, options);
+      (only_rows(layer, options) ? x.index_select(0, options.rows) : x) + mixed;
   const at::Tensor normed = rms_norm(mid, block.mlp_norm, config_.norm_eps, compute_);
   const at::Tensor key = swiglu(apply(block.gate, normed), apply(block.up, normed));
   if (options.on_key) options.on_key(layer, key);
   const int64_t last = options.last < 0 ? config_.layers : options.last;
   if (options.stop_at_key && layer + 1 == last) return {};
   return mid + apply(block.down, key);
+}
+
+bool Model::only_rows(int64_t layer, const HiddenOptions& options) const {
+  const int64_t last = options.last < 0 ? config_.layers : options.last;
+  return options.rows.defined() && layer + 1 == last;
 }
 
 at::Tensor Model::embed(const Batch& batch) const {
@@ -242,7 +249,9 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
     }
   }
   at::Tensor x = options.start.defined() ? options.start : embed(batch);
-  if (options.first == last) return x;
+  if (options.first == last) {
+    return options.rows.defined() ? x.index_select(0, options.rows) : x;
+  }
   if (cache != nullptr && options.append && at::GradMode::is_enabled()) {
     fail("a key-value cache can be appended to only without gradients");
   }
@@ -272,8 +281,7 @@ at::Tensor Model::logits(const at::Tensor& hidden_rows) const {
 }
 
 at::Tensor Model::token_logprob(const Batch& batch) const {
-  const at::Tensor rows = hidden(batch).index_select(0, batch.rows);
-  const at::Tensor all = logits(rows);
+  const at::Tensor all = logits(hidden(batch, {.rows = batch.rows}));
   const auto type = all.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return at::log_softmax(all, -1, type).gather(1, batch.targets.unsqueeze(1)).squeeze(1);
 }

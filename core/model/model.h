@@ -69,6 +69,10 @@ struct HiddenOptions {
   int64_t last = -1;  ///< one past the last block to run; -1: all
   at::Tensor start;   ///< [N, d] residual stream before block `first`; undefined: the embeddings
 
+  /// Rows of [N, d] whose state after the last block is wanted, [R] int64; undefined: all. The last block
+  /// then runs its output projection and MLP on these rows alone, and [R, d] is returned.
+  at::Tensor rows;
+
   /// Positions already seen. The batch's tokens follow them (batch.positions must start at
   /// cache->lengths[b]). With `append` their keys and values are written behind (no gradient);
   /// without it the cache is a constant prefix and gradients flow through the new positions only.
@@ -161,6 +165,7 @@ class Model {
                        const AttentionPlan& plan, const HiddenOptions& options) const;
   at::Tensor run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                        const HiddenOptions& options) const;
+  bool only_rows(int64_t layer, const HiddenOptions& options) const;
   void count(double flops, bool input_grad, bool weight_grad) const;
 
   ModelConfig config_;

@@ -138,6 +138,11 @@ TEST_CASE("the forward pass resumes at any block", "[model]") {
       const at::Tensor lower = model.hidden(batch, {.last = cut});
       CHECK(at::equal(model.hidden(batch, {.first = cut, .start = lower}), whole));
     }
+    for (int64_t cut = 1; cut <= model.layers(); ++cut) {
+      const at::Tensor some = model.hidden(batch, {.last = cut, .rows = batch.rows});
+      const at::Tensor all = model.hidden(batch, {.last = cut}).index_select(0, batch.rows);
+      CHECK(distance(some, all) < 1e-5);
+    }
     CHECK_THROWS_AS(model.hidden(batch, {.first = 2, .last = 1}), Error);
     std::vector<int64_t> keys;
     const at::Tensor nothing = model.hidden(
@@ -304,11 +309,12 @@ TEST_CASE("FLOPs equal a hand count", "[model]") {
   model.reset_flops();
   model.token_nll(pack(std::span<const Example>(examples)));
   const double n = 4, m = 2;  // 4 input tokens, 2 scored
-  const double block =
-      2 * n * (24 * 24 + 2 * 24 * 12 + 24 * 24 + 3 * 24 * 40) + 4 * 24 * (4 * 5 / 2.0);
+  const double mixing = 2 * n * (24 * 24 + 2 * 24 * 12) + 4 * 24 * (4 * 5 / 2.0);  // q, k, v, attention
+  const double rest = 2 * (24 * 24 + 3 * 24 * 40);                                 // o, MLP: a row
   const double head = 2 * m * 24 * 53;
-  CHECK(model.flops().forward == 3 * block + head);
-  CHECK(model.flops().backward == 2 * (3 * block + head));
+  // The last block's rest runs on the scored rows only.
+  CHECK(model.flops().forward == 3 * mixing + (2 * n + m) * rest + head);
+  CHECK(model.flops().backward == 2 * (3 * mixing + (2 * n + m) * rest + head));
 }
 
 TEST_CASE("parameters: number, names, seeds, copies", "[model]") {
