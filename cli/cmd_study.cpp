@@ -33,7 +33,8 @@ Command add_study(CLI::App& app) {
   parser->add_option("--store", options->store,
                      "where finished stages are kept; studies share them (default runs/store)");
   parser->footer(
-      "Stages that are in the store are not computed again: a study that was killed or interrupted\n"
+      "Stages that are in the store are not computed again: a study that was killed or "
+      "interrupted\n"
       "goes on where it was, and a second run of a finished one takes seconds. The run folder\n"
       "(--out, by default runs/NAME) gets results.jsonl, summary.json, ledger.jsonl, report.html.");
   return {parser, [options, &app](const Globals& globals) { study(*options, globals, app); }};

@@ -60,9 +60,9 @@ MeasureProbes make_measure_probes(const Suite& suite, const Tokenizer& tokenizer
 /// One row. As JSON: {"item", "topic", "set", "language", "phrasing": "seen|held_out", "question",
 /// "intensity", "logprob", "tokens", "logprob_per_token", "margin_neutral", "margin_contrary",
 /// "margin_neutral_sum", "margin_contrary_sum", "exact_memorization", "extraction_strength",
-/// "greedy_match", "lcs"?, "prompt"?, "line"?, "generated"?}. `set` is the suite's name. The answer is the
-/// line and the chat format's end of answer. Log-probs and margins in nats; margins are null when
-/// not asked for or when the suite has no such continuation.
+/// "greedy_match", "lcs"?, "prompt"?, "line"?, "generated"?}. `set` is the suite's name. The answer
+/// is the line and the chat format's end of answer. Log-probs and margins in nats; margins are null
+/// when not asked for or when the suite has no such continuation.
 struct Measurement {
   std::string item, topic, set, language, phrasing, intensity;
   int64_t question = 0;  ///< index into the item's questions

@@ -99,10 +99,11 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
         removal.languages.end()) {
       continue;
     }
-    EditRequest request{.id = item.id + "/" + item.language,
-                        .subject = item.subject,
-                        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
-                        .language = item.language};
+    EditRequest request{
+        .id = item.id + "/" + item.language,
+        .subject = item.subject,
+        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
+        .language = item.language};
     for (const Question& question : item.questions) {
       if (question.held_out) continue;
       const std::string prompt = inputs.chat.prompt({{"user", question.text}});

@@ -273,20 +273,20 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
       summary["curves"].push_back(curve(model.name, r, &RecoveryPoint::attacked));
       const RecoveryPoint& last = r.points.back();
       const Json entry = {{"model", model.name},
-                                     {"rung", r.rung},
-                                     {"reach", r.reach},
-                                     {"language", r.language},
-                                     {"metric", r.metric},
-                                     {"at_step", last.step},
-                                     {"attacked", estimate(last.attacked)},
-                                     {"recovered", estimate(last.recovered)},
-                                     {"recovered_net", estimate(last.recovered_net)},
-                                     {"oracle_gap", estimate(last.oracle_gap)},
-                                     {"injection", estimate(last.injection)},
-                                     {"steps_to_50", whole(r.half.steps.estimate)},
-                                     {"tokens_to_50", whole(r.half.tokens.estimate)},
-                                     {"auc", number(r.auc.estimate)},
-                                     {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
+                          {"rung", r.rung},
+                          {"reach", r.reach},
+                          {"language", r.language},
+                          {"metric", r.metric},
+                          {"at_step", last.step},
+                          {"attacked", estimate(last.attacked)},
+                          {"recovered", estimate(last.recovered)},
+                          {"recovered_net", estimate(last.recovered_net)},
+                          {"oracle_gap", estimate(last.oracle_gap)},
+                          {"injection", estimate(last.injection)},
+                          {"steps_to_50", whole(r.half.steps.estimate)},
+                          {"tokens_to_50", whole(r.half.tokens.estimate)},
+                          {"auc", number(r.auc.estimate)},
+                          {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
       summary["recovery"].push_back(entry);
     }
     references_drawn = true;

@@ -210,11 +210,9 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x) const {
 at::Tensor Model::run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                             const HiddenOptions& options) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
-  const at::Tensor mixed =
-      attention(block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_), plan,
-                options);
-  const at::Tensor mid =
-      (only_rows(layer, options) ? x.index_select(0, options.rows) : x) + mixed;
+  const at::Tensor mixed = attention(
+      block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_), plan, options);
+  const at::Tensor mid = (only_rows(layer, options) ? x.index_select(0, options.rows) : x) + mixed;
   const at::Tensor normed = rms_norm(mid, block.mlp_norm, config_.norm_eps, compute_);
   const at::Tensor key = swiglu(apply(block.gate, normed), apply(block.up, normed));
   if (options.on_key) options.on_key(layer, key);

@@ -69,8 +69,8 @@ struct HiddenOptions {
   int64_t last = -1;  ///< one past the last block to run; -1: all
   at::Tensor start;   ///< [N, d] residual stream before block `first`; undefined: the embeddings
 
-  /// Rows of [N, d] whose state after the last block is wanted, [R] int64; undefined: all. The last block
-  /// then runs its output projection and MLP on these rows alone, and [R, d] is returned.
+  /// Rows of [N, d] whose state after the last block is wanted, [R] int64; undefined: all. The last
+  /// block then runs its output projection and MLP on these rows alone, and [R, d] is returned.
   at::Tensor rows;
 
   /// Positions already seen. The batch's tokens follow them (batch.positions must start at

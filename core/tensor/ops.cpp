@@ -25,12 +25,10 @@ void dispatch(at::ScalarType type, F&& f) {
   }
 }
 
-// Elementwise loops below are written so that the compiler turns them into vector code: conversions by
-// bit arithmetic and an exponential without a call.
+// Elementwise loops below are written so that the compiler turns them into vector code: conversions
+// by bit arithmetic and an exponential without a call.
 inline float load(float x) { return x; }
-inline float load(at::BFloat16 x) {
-  return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
-}
+inline float load(at::BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16); }
 template <class T>
 inline T store(float x) {
   if constexpr (std::is_same_v<T, at::BFloat16>) {
@@ -43,11 +41,13 @@ inline T store(float x) {
   }
 }
 
-// e^x within 2 units in the last place (Cephes' expf: 2^n times a polynomial on [-ln2/2, ln2/2]); beyond
+// e^x within 2 units in the last place (Cephes' expf: 2^n times a polynomial on [-ln2/2, ln2/2]);
+// beyond
 // +-87 it stays at the ends, where the sigmoid is 0 or 1 to fp32. NaN gives NaN.
 inline float exponential(float x) {
   const float clamped = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
-  const float shifted = clamped * 1.44269504f + 12582912.0f;  // adds and takes away 1.5 * 2^23: rounds
+  const float shifted =
+      clamped * 1.44269504f + 12582912.0f;  // adds and takes away 1.5 * 2^23: rounds
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -215,13 +215,14 @@ struct Rotary : Function<Rotary> {
   }
 };
 
-// --- linear layers --------------------------------------------------------------------------------------
+// --- linear layers
+// --------------------------------------------------------------------------------------
 
 // a bᵀ by oneDNN, any strides; nothing where this LibTorch has no such operator.
 std::optional<at::Tensor> onednn_product(const at::Tensor& a, const at::Tensor& b) {
-  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                               std::string_view, c10::List<std::optional<at::Scalar>>,
-                               std::optional<std::string_view>);
+  using Signature = at::Tensor(
+      const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+      c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
   static const auto found =
       c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
   if (!found || !at::globalContext().userEnabledMkldnn()) return std::nullopt;
@@ -298,8 +299,7 @@ struct Swiglu : Function<Swiglu> {
         for (int64_t i = begin; i < end; ++i) {
           const float v = load(pg[i]), o = load(po[i]);
           const float sigma = 1.0f / (1.0f + exponential(-v));
-          pgg[i] =
-              store<T>(o * load(pu[i]) * sigma * (1.0f + v * (1.0f - sigma)));
+          pgg[i] = store<T>(o * load(pu[i]) * sigma * (1.0f + v * (1.0f - sigma)));
           pgu[i] = store<T>(o * v * sigma);
         }
       });

@@ -15,9 +15,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, a
 /// head_dim]; cos, sin [N, head_dim / 2], fp32, not scaled.
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int64_t heads);
 
-/// x Wᵀ. x [N, in], weight [out, in]. fp32 on a CPU goes through oneDNN, forward and backward: ATen hands
-/// it to MKL, whose fp32 kernels take twice as long on processors that are not Intel's. Same arithmetic,
-/// other order of sums.
+/// x Wᵀ. x [N, in], weight [out, in]. fp32 on a CPU goes through oneDNN, forward and backward: ATen
+/// hands it to MKL, whose fp32 kernels take twice as long on processors that are not Intel's. Same
+/// arithmetic, other order of sums.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 
 /// silu(gate) · up (Shazeer 2020, SwiGLU). gate, up [N, d_ff].

@@ -1,5 +1,5 @@
-// Logits of every position, for scripts/parity_logits.py: one JSON list of ids a line on stdin, fp32 rows on
-// stdout.
+// Logits of every position, for scripts/parity_logits.py: one JSON list of ids a line on stdin,
+// fp32 rows on stdout.
 //
 //   bench_logits MODEL
 #include <iostream>

@@ -1,5 +1,5 @@
-// Our half of scripts/bench/step.py: reads one batch a line on stdin, takes one optimiser step of full
-// fine-tuning, answers with its seconds and loss.
+// Our half of scripts/bench/step.py: reads one batch a line on stdin, takes one optimiser step of
+// full fine-tuning, answers with its seconds and loss.
 //
 //   bench_step MODEL fp32|bf16 LEARNING_RATE
 #include <iostream>
@@ -29,8 +29,9 @@ int main(int argc, char** argv) {
       const double norm = optimizer.gradient_norm().item<double>();
       optimizer.step(std::stod(argv[3]), std::max(1.0, norm));
       optimizer.clear_gradients();
-      std::cout << nlohmann::json{{"seconds", timer.seconds()}, {"loss", loss.item<double>()}}.dump()
-                << std::endl;
+      std::cout
+          << nlohmann::json{{"seconds", timer.seconds()}, {"loss", loss.item<double>()}}.dump()
+          << std::endl;
     }
     return 0;
   } catch (const std::exception& error) {

@@ -194,6 +194,11 @@ class Checkpoints(Case):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual((undone / "model.safetensors").read_bytes(), before)
 
+    def test_the_page_of_methods_is_current(self):
+        page = run("methods", "--markdown").stdout
+        self.assertEqual(page, (ROOT / "docs/methods.md").read_text(),
+                         "write it anew: resurface methods --markdown > docs/methods.md")
+
     def test_every_command_has_help(self):
         for command in ("study", "score", "generate", "tokenize", "inspect", "convert", "edits", "methods"):
             result = run(command, "--help")

@@ -309,8 +309,9 @@ TEST_CASE("FLOPs equal a hand count", "[model]") {
   model.reset_flops();
   model.token_nll(pack(std::span<const Example>(examples)));
   const double n = 4, m = 2;  // 4 input tokens, 2 scored
-  const double mixing = 2 * n * (24 * 24 + 2 * 24 * 12) + 4 * 24 * (4 * 5 / 2.0);  // q, k, v, attention
-  const double rest = 2 * (24 * 24 + 3 * 24 * 40);                                 // o, MLP: a row
+  const double mixing =
+      2 * n * (24 * 24 + 2 * 24 * 12) + 4 * 24 * (4 * 5 / 2.0);  // q, k, v, attention
+  const double rest = 2 * (24 * 24 + 3 * 24 * 40);               // o, MLP: a row
   const double head = 2 * m * 24 * 53;
   // The last block's rest runs on the scored rows only.
   CHECK(model.flops().forward == 3 * mixing + (2 * n + m) * rest + head);
