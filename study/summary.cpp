@@ -204,6 +204,8 @@ std::vector<Json> result_rows(const std::vector<StudyModel>& models) {
       row["set"] = "forget";
       row["phrasing"] = "held_out";
       row["question"] = nullptr;
+      row["intensity"] = nullptr;
+      row["attack_language"] = nullptr;  // all languages of the study
       nlohmann::json fields = attack;
       for (const auto& [key, value] : fields.items()) {
         if (key != "final" && key != "model") row[key == "tokens" ? "attack_tokens" : key] = value;
