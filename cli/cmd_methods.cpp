@@ -3,6 +3,7 @@
 #include "core/run/config.h"
 #include "core/run/nearest.h"
 #include "editing/methods.h"
+#include "finetune/methods.h"
 #include "finetune/trainer.h"
 #include "unlearning/methods.h"
 
@@ -16,17 +17,11 @@ struct Method {
 };
 
 std::vector<Method> all_methods() {
-  std::vector<Method> methods = {
-      {.name = "retrain",
-       .family = "finetune",
-       .paper = "",
-       .summary =
-           "train again from the same start without the lines: the most thorough, the dearest"},
-      {.name = "sft",
-       .family = "finetune",
-       .paper = "",
-       .summary = "fine-tune on factual answers to the same questions"},
-  };
+  std::vector<Method> methods;
+  for (const auto& method : kFinetuneMethods) {
+    methods.push_back(
+        {.name = method.name, .family = "finetune", .paper = "", .summary = method.summary});
+  }
   for (const auto& method : unlearning_methods()) {
     methods.push_back({.name = method.name,
                        .family = "unlearning",

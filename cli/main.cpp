@@ -9,6 +9,7 @@
 #include "core/run/error.h"
 #include "core/run/interrupt.h"
 #include "core/run/nearest.h"
+#include "core/tensor/block_cache.h"
 
 namespace resurface {
 namespace {
@@ -79,6 +80,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace resurface;
+  keep_tensor_memory();
   try {
     return run(argc, argv);
   } catch (const Interrupted& error) {

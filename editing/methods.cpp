@@ -45,12 +45,17 @@ const std::vector<EditMethod>& edit_methods() {
   return table;
 }
 
+const EditMethod* find_edit_method(const std::string& name) {
+  const auto& all = edit_methods();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const auto& method) { return method.name == name; });
+  return found == all.end() ? nullptr : &*found;
+}
+
 const EditMethod& edit_method(const std::string& name) {
+  if (const EditMethod* found = find_edit_method(name)) return *found;
   std::vector<std::string> names;
-  for (const auto& entry : edit_methods()) {
-    if (entry.name == name) return entry;
-    names.push_back(entry.name);
-  }
+  for (const auto& entry : edit_methods()) names.push_back(entry.name);
   throw ConfigError(fmt::format("there is no editing method '{}'; did you mean '{}'? methods: {}",
                                 name, nearest(name, names), fmt::join(names, ", ")));
 }

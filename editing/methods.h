@@ -30,6 +30,8 @@ struct EditMethod {
 };
 
 const std::vector<EditMethod>& edit_methods();
+/// Null when there is none of this name.
+const EditMethod* find_edit_method(const std::string& name);
 /// Throws ConfigError listing the methods there are.
 const EditMethod& edit_method(const std::string& name);
 

@@ -4,6 +4,7 @@
 
 #include "core/run/nearest.h"
 #include "editing/methods.h"
+#include "finetune/methods.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -21,21 +22,18 @@ void section(const Config& config, const std::string& key, T& settings) {
 }
 
 std::vector<std::string> method_names() {
-  std::vector<std::string> names = {"retrain", "sft"};
+  std::vector<std::string> names;
+  for (const auto& method : kFinetuneMethods) names.push_back(method.name);
   for (const auto& method : unlearning_methods()) names.push_back(method.name);
   for (const auto& method : edit_methods()) names.push_back(method.name);
   return names;
 }
 
 void resolve_settings(Removal& removal, const Config& entry) {
-  const auto unlearning = std::find_if(unlearning_methods().begin(), unlearning_methods().end(),
-                                       [&](const auto& m) { return m.name == removal.method; });
-  const auto editing = std::find_if(edit_methods().begin(), edit_methods().end(),
-                                    [&](const auto& m) { return m.name == removal.method; });
   const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
-  if (unlearning != unlearning_methods().end()) {
+  if (const UnlearningMethod* unlearning = find_unlearning_method(removal.method)) {
     removal.resolved = unlearning->resolve(settings);
-  } else if (editing != edit_methods().end()) {
+  } else if (const EditMethod* editing = find_edit_method(removal.method)) {
     if (entry.has("train")) {
       entry["train"].fail(fmt::format("'{}' edits weights and has no training", removal.method));
     }
@@ -140,9 +138,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                     {"name", removal.name},
                                     {"label", removal.label},
                                     {"languages", removal.languages}};
-    const bool edits = std::any_of(edit_methods().begin(), edit_methods().end(),
-                                   [&](const auto& m) { return m.name == removal.method; });
-    if (!edits) entry["train"] = to_json(removal.train);
+    if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));
   }

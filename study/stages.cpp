@@ -87,10 +87,7 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
              removal.train, seed, label, state);
 }
 
-bool is_edit(const Removal& removal) {
-  return std::any_of(edit_methods().begin(), edit_methods().end(),
-                     [&](const auto& method) { return method.name == removal.method; });
-}
+bool is_edit(const Removal& removal) { return find_edit_method(removal.method) != nullptr; }
 
 std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs& inputs) {
   std::vector<EditRequest> requests;
@@ -122,9 +119,8 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
 StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInputs& inputs,
                             const std::filesystem::path& statistics, EditFile& edit) {
   const Meter meter(model);
-  const auto method = std::find_if(edit_methods().begin(), edit_methods().end(),
-                                   [&](const auto& m) { return m.name == removal.method; });
-  EditSettings settings = method->defaults;
+  const EditMethod& method = edit_method(removal.method);
+  EditSettings settings = method.defaults;
   if (removal.settings) std::visit([&](auto& s) { read_into(*removal.settings, s); }, settings);
 
   // General text for the covariance: everything that is not about the lines.
@@ -138,9 +134,9 @@ StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInp
       tokens += example.size();
     }
   }
-  Statistics stored = stored_statistics(statistics, model, corpus, method->layers(settings, model));
+  Statistics stored = stored_statistics(statistics, model, corpus, method.layers(settings, model));
   const auto requests = edit_requests(removal, inputs);
-  edit = method->run(settings, model, inputs.tokenizer, requests, stored);
+  edit = method.run(settings, model, inputs.tokenizer, requests, stored);
   const auto neutral = inputs.examples(inputs.retain, Answer::line, languages);
   // What the edit does to the model is the study's result: measured, not refused.
   edit.guard = guard_edit(model, edit, neutral, {.force = true});

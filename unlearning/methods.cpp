@@ -37,12 +37,17 @@ const std::vector<UnlearningMethod>& unlearning_methods() {
   return table;
 }
 
+const UnlearningMethod* find_unlearning_method(const std::string& name) {
+  const auto& all = unlearning_methods();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [&](const auto& method) { return method.name == name; });
+  return found == all.end() ? nullptr : &*found;
+}
+
 const UnlearningMethod& unlearning_method(const std::string& name) {
+  if (const UnlearningMethod* found = find_unlearning_method(name)) return *found;
   std::vector<std::string> names;
-  for (const UnlearningMethod& known : unlearning_methods()) {
-    if (known.name == name) return known;
-    names.push_back(known.name);
-  }
+  for (const UnlearningMethod& known : unlearning_methods()) names.push_back(known.name);
   throw ConfigError(fmt::format("unknown unlearning method '{}'; valid methods: {}", name,
                                 fmt::join(names, ", ")));
 }

@@ -29,6 +29,8 @@ struct UnlearningMethod {
 };
 
 const std::vector<UnlearningMethod>& unlearning_methods();
+/// Null when there is none of this name.
+const UnlearningMethod* find_unlearning_method(const std::string& name);
 /// Throws ConfigError naming the nearest when there is none of this name.
 const UnlearningMethod& unlearning_method(const std::string& name);
 

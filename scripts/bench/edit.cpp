@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "core/run/files.h"
+#include "core/tensor/block_cache.h"
 #include "core/text/chat.h"
 #include "editing/rome.h"
 
@@ -100,6 +101,7 @@ int bench(const std::filesystem::path& folder, int64_t rounds, int64_t layer) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  resurface::keep_tensor_memory();
   if (count < 2) {
     std::cerr << "usage: bench_edit MODEL_DIR [ROUNDS] [LAYER]\n";
     return 2;

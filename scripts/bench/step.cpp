@@ -7,10 +7,12 @@
 #include "core/model/model.h"
 #include "core/run/error.h"
 #include "core/run/resources.h"
+#include "core/tensor/block_cache.h"
 #include "finetune/adamw.h"
 
 int main(int argc, char** argv) {
   using namespace resurface;
+  keep_tensor_memory();
   try {
     if (argc != 4) fail("usage: bench_step MODEL fp32|bf16 LEARNING_RATE");
     Model model = Model::load(argv[1]);
