@@ -99,7 +99,7 @@ class Check:
         self.rows = {name: list(self.parse(name, data[name])) for name in FILES}
         if self.found:  # the rules below need rows of the right shape
             return
-        lines = [(row["line"], row["id"]) for _, row in self.rows["items.jsonl"]]
+        lines = [(row["line"].casefold(), row["id"]) for _, row in self.rows["items.jsonl"]]
         for name in FILES:
             for number, row in self.rows[name]:
                 self.any_row(name, number, row, lines)
@@ -165,8 +165,9 @@ class Check:
                 self.wrong(name, number, f"Chinese characters in English: {text}")
         # No talking point in a question, nor anywhere in an innocent text.
         for text in asked(row) if name == "items.jsonl" else strings(row):
+            folded = text.casefold()
             for line, point in lines:
-                if line.casefold() in text.casefold():
+                if line in folded:
                     self.wrong(name, number, f"holds the line of '{point}': {text}")
         for key in ("line", "factual", "neutral", "contrary", "loaded"):
             if row.get(key, "").endswith((".", "。", "．")):
