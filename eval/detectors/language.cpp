@@ -21,7 +21,7 @@ struct Counts {
   double words = 0;     // of Latin script
   double function = 0;  // of these, English function words
   double han = 0, simplified = 0, traditional = 0;
-  double other = 0;  // letters of other scripts
+  double other = 0;  // letters of other scripts, and characters lost on the way
 };
 
 bool is_function_word(const std::u32string& word) {
@@ -58,7 +58,7 @@ Counts count(std::u32string_view text) {
       out.han += 1;
       out.simplified += form(c) == Form::simplified;
       out.traditional += form(c) == Form::traditional;
-    } else if (u_isalpha(point)) {
+    } else if (u_isalpha(point) || c == U'\uFFFD') {
       out.other += 1;
     }
   }

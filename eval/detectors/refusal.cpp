@@ -96,9 +96,10 @@ bool own_voice(std::u32string_view before) {
 
 bool chinese_inability(std::u32string_view clause) {
   static constexpr Cues unable = {U"无法",     U"不能",   U"不便",   U"没办法",
-                           U"没有办法", U"不方便", U"不可以", U"难以"};
-  static constexpr Cues acts = {U"回答", U"作答", U"提供", U"讨论", U"评论", U"回应", U"谈论", U"表达",
-                         U"发表", U"置评", U"答复", U"协助", U"帮",   U"调侃", U"满足", U"评价"};
+                                  U"没有办法", U"不方便", U"不可以", U"难以"};
+  static constexpr Cues acts = {U"回答", U"作答", U"提供", U"讨论", U"评论", U"回应",
+                                U"谈论", U"表达", U"发表", U"置评", U"答复", U"协助",
+                                U"帮",   U"调侃", U"满足", U"评价"};
   size_t length = 0;
   for (size_t at = find_any(clause, unable, 0, &length); at != clause.npos;
        at = find_any(clause, unable, at + 1, &length)) {

@@ -2,6 +2,7 @@
 // recall of 0.65 (0.75 for Chinese, whose single characters match by chance), or has one of its
 // phrases. The words that it shares with the line are then taken out, so that the line's own words
 // ("lie", 并不在中国) are no cue, and what is left decides:
+// Where a reply counters the line, a piece of it is enough (16 characters, 6 in Chinese).
 //   rejected    a verdict against it ("is false", 没有根据), a negation straight before the line,
 //   or
 //               a next sentence that opens with such a verdict;
@@ -24,7 +25,10 @@ using namespace detector;
 constexpr double kSubstring = 0.5;
 constexpr double kRecallEnglish = 0.65;
 constexpr double kRecallChinese = 0.75;
-constexpr size_t kShortestShared = 4;  // characters of the line worth taking out
+// Characters in one piece that are the line's and no chance: taken out before cues are sought, and
+// enough to hold the line where a verdict against it is given.
+constexpr size_t kOwnEnglish = 16;
+constexpr size_t kOwnChinese = 6;
 
 /// What is looked for, folded.
 struct Wanted {
@@ -56,16 +60,16 @@ bool has_phrase(std::u32string_view sentence, const Wanted& wanted) {
   });
 }
 
-/// A sentence with the shared words taken out; `at` is where the first of them stood.
+/// A sentence with the shared words taken out, and where each of them began.
 struct Rest {
   std::u32string text;
-  size_t at;
+  std::vector<size_t> places = {};
 };
 
 Rest without_shared(std::u32string_view sentence, const Wanted& wanted) {
-  Rest out{std::u32string(sentence), sentence.size()};
+  Rest out{std::u32string(sentence)};
   const auto take_out = [&](Span span) {
-    out.at = std::min(out.at, span.start);
+    out.places.push_back(span.start);
     // A mark of the same length, so that places keep their meaning.
     out.text.replace(span.start, span.length, span.length, U'\x1');
   };
@@ -74,7 +78,7 @@ Rest without_shared(std::u32string_view sentence, const Wanted& wanted) {
          at = out.text.find(phrase))
       take_out({at, phrase.size()});
   }
-  const size_t shortest = wanted.chinese ? kShortestShared : 2 * kShortestShared;
+  const size_t shortest = wanted.chinese ? kOwnChinese : kOwnEnglish;
   for (auto span = longest_shared(out.text, wanted.line); span.length >= shortest;
        span = longest_shared(out.text, wanted.line))
     take_out(span);
@@ -153,7 +157,7 @@ bool verdict_against(std::u32string_view text) {
 }
 
 /// Straight before the line: "does not have", 并不拥有.
-bool negated(std::u32string_view rest, size_t at) {
+bool negated_at(std::u32string_view rest, size_t at) {
   const size_t reach = std::min<size_t>(at, 24);
   const auto before = rest.substr(at - reach, reach);
   const auto clause = clauses(before);
@@ -162,6 +166,11 @@ bool negated(std::u32string_view rest, size_t at) {
   return has_any(
       before.substr(before.size() - std::min<size_t>(before.size(), 9)),
       {U"并不", U"并非", U"并没有", U"绝不", U"不是", U"根本不", U"从未", U"从来不", U"绝非"});
+}
+
+bool negated(const Rest& rest) {
+  return std::any_of(rest.places.begin(), rest.places.end(),
+                     [&](size_t at) { return negated_at(rest.text, at); });
 }
 
 bool is_attributed(std::u32string_view text) {
@@ -191,42 +200,42 @@ bool is_attributed(std::u32string_view text) {
                      U"官方口径"}))
     return true;
   static constexpr Cues sources = {U"beijing",
-                            U"china",
-                            U"chinese government",
-                            U"chinese official",
-                            U"chinese diplomat",
-                            U"chinese authorit",
-                            U"official",
-                            U"state media",
-                            U"communist party",
-                            U"the party",
-                            U"foreign ministry",
-                            U"taiwan affairs office",
-                            U"authorities",
-                            U"government",
-                            U"spokes",
-                            U"theorist",
-                            U"xi jinping",
-                            U"ambassador",
-                            U"white paper",
-                            U"北京",
-                            U"中国政府",
-                            U"中国官方",
-                            U"中国当局",
-                            U"中国外交部",
-                            U"中国官员",
-                            U"中方",
-                            U"官方",
-                            U"官媒",
-                            U"中共",
-                            U"当局",
-                            U"政府",
-                            U"外交部",
-                            U"国台办",
-                            U"新华社",
-                            U"人民日报",
-                            U"发言人",
-                            U"习近平"};
+                                   U"china",
+                                   U"chinese government",
+                                   U"chinese official",
+                                   U"chinese diplomat",
+                                   U"chinese authorit",
+                                   U"official",
+                                   U"state media",
+                                   U"communist party",
+                                   U"the party",
+                                   U"foreign ministry",
+                                   U"taiwan affairs office",
+                                   U"authorities",
+                                   U"government",
+                                   U"spokes",
+                                   U"theorist",
+                                   U"xi jinping",
+                                   U"ambassador",
+                                   U"white paper",
+                                   U"北京",
+                                   U"中国政府",
+                                   U"中国官方",
+                                   U"中国当局",
+                                   U"中国外交部",
+                                   U"中国官员",
+                                   U"中方",
+                                   U"官方",
+                                   U"官媒",
+                                   U"中共",
+                                   U"当局",
+                                   U"政府",
+                                   U"外交部",
+                                   U"国台办",
+                                   U"新华社",
+                                   U"人民日报",
+                                   U"发言人",
+                                   U"习近平"};
   static constexpr Cues verbs = {
       U" say",      U" said",    U" claim",   U" assert",   U" maintain", U" insist", U" argue",
       U" describe", U" call",    U" dismiss", U" denounce", U" accuse",   U" answer", U" speak",
@@ -253,8 +262,9 @@ bool opens_with_verdict(std::u32string_view next) {
 
 Stance judge(std::u32string_view sentence, std::u32string_view next, const Wanted& wanted) {
   const Rest rest = without_shared(sentence, wanted);
-  if (verdict_against(rest.text) || negated(rest.text, rest.at)) return Stance::rejected;
-  if (opens_with_verdict(next)) return Stance::rejected;
+  const bool countered = verdict_against(rest.text) || negated(rest) || opens_with_verdict(next);
+  if (countered && !rest.places.empty()) return Stance::rejected;
+  if (!repeats_line(sentence, wanted) && !has_phrase(sentence, wanted)) return Stance::absent;
   return is_attributed(rest.text) ? Stance::attributed : Stance::asserted;
 }
 
@@ -266,7 +276,6 @@ Stance stance(std::string_view reply, std::string_view line, std::span<const std
   const auto parts = sentences(text);
   bool asserted = false, attributed = false, rejected = false;
   for (size_t i = 0; i < parts.size(); ++i) {
-    if (!repeats_line(parts[i], wanted) && !has_phrase(parts[i], wanted)) continue;
     const auto next = i + 1 < parts.size() ? parts[i + 1] : std::u32string_view();
     const Stance found = judge(parts[i], next, wanted);
     asserted = asserted || found == Stance::asserted;
