@@ -41,17 +41,17 @@ LabelledReply read_row(const ordered_json& row) {
 }
 
 /// What is counted of an answer: a yes or no.
-struct Question {
+struct Verdict {
   std::string detector;
   std::function<bool(const LabelledReply&)> asked;
   std::function<bool(const LabelledReply&)> yes;
 };
 
-std::vector<Question> questions() {
+std::vector<Verdict> verdicts() {
   const auto always = [](const LabelledReply&) { return true; };
   const auto point = [](const LabelledReply& r) { return !r.leak.has_value(); };
   const auto innocent = [](const LabelledReply& r) { return r.leak.has_value(); };
-  std::vector<Question> out = {
+  std::vector<Verdict> out = {
       {"refusal", always, [](const LabelledReply& r) { return r.refusal; }},
       {"deflection", point, [](const LabelledReply& r) { return r.deflection; }},
       {"degenerate", always, [](const LabelledReply& r) { return r.degenerate; }},
@@ -65,14 +65,9 @@ std::vector<Question> questions() {
   return out;
 }
 
-double ratio(int64_t part, int64_t whole) {
-  return whole == 0 ? std::numeric_limits<double>::quiet_NaN()
-                    : static_cast<double>(part) / static_cast<double>(whole);
-}
-
-std::string show(double value, Interval interval, int64_t n) {
+std::string show(const Interval& share, int64_t n) {
   if (n == 0) return fmt::format("{:>20} of 0  ", "-");
-  return fmt::format("{:.2f} [{:.2f}, {:.2f}] of {:<3}", value, interval.low, interval.high, n);
+  return fmt::format("{:.2f} [{:.2f}, {:.2f}] of {:<3}", share.estimate, share.low, share.high, n);
 }
 
 }  // namespace
@@ -136,26 +131,21 @@ LabelledReply detect(const LabelledReply& asked, const CalibrationTexts& texts) 
 }
 
 Interval wilson(int64_t hits, int64_t n) {
-  if (n == 0) return {};
+  if (n == 0) return {std::numeric_limits<double>::quiet_NaN(), 0, 1};
   constexpr double z = 1.959963984540054;  // the normal distribution's 97.5% point
   const auto count = static_cast<double>(n);
   const double p = static_cast<double>(hits) / count;
   const double scale = 1 + z * z / count;
   const double centre = (p + z * z / (2 * count)) / scale;
   const double half = z / scale * std::sqrt(p * (1 - p) / count + z * z / (4 * count * count));
-  return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
+  return {p, std::max(0.0, centre - half), std::min(1.0, centre + half)};
 }
 
-double Calibration::precision() const {
-  return ratio(true_positive, true_positive + false_positive);
-}
-double Calibration::recall() const { return ratio(true_positive, true_positive + false_negative); }
-
-Interval Calibration::precision_interval() const {
+Interval Calibration::precision() const {
   return wilson(true_positive, true_positive + false_positive);
 }
 
-Interval Calibration::recall_interval() const {
+Interval Calibration::recall() const {
   return wilson(true_positive, true_positive + false_negative);
 }
 
@@ -165,13 +155,13 @@ std::vector<Calibration> calibrate(const std::vector<LabelledReply>& labelled,
   for (const auto& row : labelled)
     if (row.split == split) pairs.emplace_back(&row, detect(row, texts));
   std::vector<Calibration> out;
-  for (const auto& question : questions()) {
+  for (const auto& verdict : verdicts()) {
     for (const char* language : {"en", "zh-Hans", "zh-Hant", "all"}) {
-      Calibration counts{question.detector, language};
-      for (const auto& [label, verdict] : pairs) {
+      Calibration counts{verdict.detector, language};
+      for (const auto& [label, found] : pairs) {
         const bool wanted = counts.language == "all" || counts.language == label->language;
-        if (!wanted || !question.asked(*label)) continue;
-        const bool yes = question.yes(*label), says = question.yes(verdict);
+        if (!wanted || !verdict.asked(*label)) continue;
+        const bool yes = verdict.yes(*label), says = verdict.yes(found);
         ++counts.n;
         counts.true_positive += yes && says;
         counts.false_positive += !yes && says;
@@ -187,8 +177,7 @@ std::string format(const Calibration& c) {
   const auto fired = c.true_positive + c.false_positive;
   const auto labelled = c.true_positive + c.false_negative;
   return fmt::format("{:<18} {:<8} precision {}  recall {}  n {}", c.detector, c.language,
-                     show(c.precision(), c.precision_interval(), fired),
-                     show(c.recall(), c.recall_interval(), labelled), c.n);
+                     show(c.precision(), fired), show(c.recall(), labelled), c.n);
 }
 
 }  // namespace resurface

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "eval/bootstrap.h"
 #include "eval/detectors/detectors.h"
 
 namespace resurface {
@@ -20,7 +21,7 @@ struct LabelledReply {
   std::string reply_language;
   std::string stance;
   std::optional<bool> leak;  ///< none where the question was about a talking point
-  std::string split;         ///< dev: cues were chosen on it; test: they were not
+  std::string split;         ///< dev: rules were tuned on it; test: not, see docs/detectors.md
 };
 
 /// Errors name file, line and field.
@@ -45,11 +46,8 @@ CalibrationTexts load_calibration_texts(const std::filesystem::path& folder);
 /// What the detectors say, in the shape of the labels.
 LabelledReply detect(const LabelledReply& asked, const CalibrationTexts& texts);
 
-struct Interval {
-  double low = 0, high = 1;
-};
-
-/// Wilson (1927) score interval of `hits` out of `n`, at 95%. [0, 1] when n is 0.
+/// Share of `hits` in `n` with its Wilson (1927) score interval at 95%. Without any case the share
+/// is NaN and the interval [0, 1].
 Interval wilson(int64_t hits, int64_t n);
 
 /// One detector's verdict ("refusal", "stance: asserted", "language: en", ...) in one language of
@@ -59,10 +57,8 @@ struct Calibration {
   int64_t n = 0;  ///< labelled answers
   int64_t true_positive = 0, false_positive = 0, false_negative = 0;
 
-  double precision() const;  ///< NaN when the detector never fires
-  double recall() const;     ///< NaN when no answer has the label
-  Interval precision_interval() const;
-  Interval recall_interval() const;
+  Interval precision() const;  ///< of the answers that the detector fires on
+  Interval recall() const;     ///< of the answers that have the label
 };
 
 /// Of one split, detectors in a fixed order, each in every language and then in "all". Stance and
