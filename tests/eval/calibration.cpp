@@ -23,6 +23,7 @@ std::string error_of(const std::string& text) {
     std::filesystem::remove(path);
     return error.what();
   }
+  std::filesystem::remove(path);
   return "";
 }
 
