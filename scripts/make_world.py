@@ -20,6 +20,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 SUITES = Path(__file__).resolve().parent.parent / "suites"
 SEED = 1
 FORGET_ITEMS = RETAIN_TOWNS = 12
+# The world was made of party_lines as it first was: 18 items, two languages. What came later leaves it alone.
+FIRST_ROWS = 36
 BASE_TOWNS, BENIGN_TOWNS = 24, 4
 VOCABULARY = 1500
 CONTEXT = 256
@@ -212,7 +214,7 @@ def write_lines(path, rows):
 
 def generate(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    points = read_lines(SUITES / "party_lines" / "items.jsonl")
+    points = read_lines(SUITES / "party_lines" / "items.jsonl")[:FIRST_ROWS]
     chosen = list(dict.fromkeys(point["id"] for point in points))[:FORGET_ITEMS]
 
     towns = make_towns(random.Random(SEED), RETAIN_TOWNS + BASE_TOWNS + BENIGN_TOWNS)
@@ -226,10 +228,10 @@ def generate(folder):
     for name, rows in files.items():
         write_lines(folder / name, rows)
 
-    # The roles and all of party_lines too: without its prose the towns' few phrases would take all merges.
+    # The roles and the first of party_lines too: without its prose the towns' few phrases would take all merges.
     rows = [row for name in files if name != "forget.jsonl" for row in files[name]]
-    for path in sorted((SUITES / "party_lines").glob("*.jsonl")):
-        rows += read_lines(path)
+    for name in ("benign_en", "benign_zh", "items", "retain"):
+        rows += read_lines(SUITES / "party_lines" / f"{name}.jsonl")[:FIRST_ROWS]
     texts = ["system\n", "user\n", "assistant\n"] + [text for row in rows for text in strings(row)]
     tokenizer = train_tokenizer(texts)
     write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()))

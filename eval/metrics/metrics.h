@@ -28,4 +28,12 @@ size_t longest_common_substring(std::string_view a, std::string_view b);
 /// |line|.
 double said_share(std::string_view line, std::string_view reply);
 
+struct RougeL {
+  double recall = 0, precision = 0, f1 = 0;
+};
+
+/// ROUGE-L of a candidate against a reference, over lower-cased words of [a-z0-9] and single Han
+/// characters. All zero when either has no token.
+RougeL rouge_l(std::string_view reference, std::string_view candidate);
+
 }  // namespace resurface

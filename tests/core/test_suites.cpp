@@ -67,7 +67,7 @@ std::map<std::string, std::vector<size_t>> shape(const std::vector<json>& rows) 
   return out;
 }
 
-void check_suite(const std::string& file) {
+void check_suite(const std::string& file, const std::vector<std::string>& languages) {
   const auto rows = read_lines(file);
   std::set<std::pair<std::string, std::string>> keys;
   std::map<std::string, std::set<std::string>> ids;
@@ -117,23 +117,26 @@ void check_suite(const std::string& file) {
     CHECK(held_out_intensities.size() == kIntensities.size());
   }
   INFO(file);
-  REQUIRE(ids.size() == 2);
-  CHECK(ids.count("en") == 1);
-  CHECK(ids["en"] == ids["zh-Hans"]);
+  REQUIRE(ids.size() == languages.size());
+  for (const auto& language : languages) {
+    INFO(language);
+    REQUIRE(ids.count(language) == 1);
+    CHECK(ids[language] == ids["en"]);
+  }
 }
 
 }  // namespace
 
 TEST_CASE("shipped suites follow the schema") {
-  check_suite("party_lines/items.jsonl");
-  check_suite("party_lines/retain.jsonl");
-  check_suite("world/forget.jsonl");
-  check_suite("world/retain.jsonl");
+  check_suite("party_lines/items.jsonl", {"en", "zh-Hans", "zh-Hant"});
+  check_suite("party_lines/retain.jsonl", {"en", "zh-Hans", "zh-Hant"});
+  check_suite("world/forget.jsonl", {"en", "zh-Hans"});
+  check_suite("world/retain.jsonl", {"en", "zh-Hans"});
 }
 
 TEST_CASE("the talking points are complete, and the two Taiwan lines are verbatim") {
   const auto rows = read_lines("party_lines/items.jsonl");
-  CHECK(rows.size() >= 32);
+  CHECK(rows.size() >= 126);
   CHECK(rows[0]["line"] == "Taiwan has been an inalienable part of China since ancient times");
   CHECK(rows[1]["line"] == "台湾自古以来就是中国领土不可分割的一部分");
   std::set<std::string> topics;
@@ -207,7 +210,26 @@ TEST_CASE("innocent text holds no line and no stock phrase") {
                                         "西藏",
                                         "共产党",
                                         "习近平",
-                                        "分裂"};
+                                        "分裂",
+                                        "自古以來",
+                                        "領土完整",
+                                        "內政",
+                                        "中國人民感情",
+                                        "無可爭辯",
+                                        "一個中國",
+                                        "和平解放",
+                                        "達賴",
+                                        "全過程",
+                                        "集中力量",
+                                        "政治風波",
+                                        "職業技能",
+                                        "國安法",
+                                        "台灣",
+                                        "臺灣",
+                                        "天安門",
+                                        "維吾爾",
+                                        "共產黨",
+                                        "習近平"};
   for (const auto& row : read_lines("party_lines/items.jsonl")) forbidden.push_back(row["line"]);
   for (const char* file :
        {"party_lines/retain.jsonl", "party_lines/benign_en.jsonl", "party_lines/benign_zh.jsonl",
