@@ -360,15 +360,6 @@ Rows<T> writable(const at::Tensor& x) {
   return {x.mutable_data_ptr<T>(), x.stride(0)};
 }
 
-template <class F>
-void dispatch(at::ScalarType type, F&& f) {
-  if (type == at::kBFloat16) {
-    f(at::BFloat16{});
-  } else {
-    f(float{});
-  }
-}
-
 struct PackedAttention : Function<PackedAttention> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q_in, const at::Tensor& k_in,
                             const at::Tensor& v_in, c10::intrusive_ptr<Constants> constants) {

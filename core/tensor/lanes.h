@@ -1,7 +1,9 @@
 // What the kernels of this folder share: conversions by bit arithmetic and an exponential without a
-// call, so that the compiler turns loops over them into vector code.
+// call, so that the compiler turns loops over them into vector code; and the choice between the two
+// types that they are written for.
 #pragma once
 
+#include <c10/core/ScalarType.h>
 #include <c10/util/BFloat16.h>
 
 #include <bit>
@@ -43,6 +45,16 @@ template <class T>
   p = p * r * r + r + 1.0f;
   const auto power = (static_cast<int32_t>(std::bit_cast<uint32_t>(shifted)) << 23) + 0x3F800000;
   return p * std::bit_cast<float>(power);
+}
+
+/// Calls f with a value of the type that `type` names: bf16, or else fp32.
+template <class F>
+void dispatch(at::ScalarType type, F&& f) {
+  if (type == at::kBFloat16) {
+    f(at::BFloat16{});
+  } else {
+    f(float{});
+  }
 }
 
 }  // namespace resurface

@@ -17,15 +17,6 @@ bool fused(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-template <class F>
-void dispatch(at::ScalarType type, F&& f) {
-  if (type == at::kBFloat16) {
-    f(at::BFloat16{});
-  } else {
-    f(float{});
-  }
-}
-
 // Rows a task handles at least, so that small batches stay on one thread.
 int64_t grain(int64_t width) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1)); }
 
