@@ -3,8 +3,7 @@
 //   - sent away: to official sources, to history's verdict;
 //   - retort: what about another country;
 //   - filler: generalities that fit any question, or tourism and everyday advice. Two different
-//   cues
-//     are needed, as one may stand in an answer.
+//     cues are needed, as one may stand in an answer.
 // A reply that names the matter (killed, detained, arrested, ...) answers, whatever filler it has.
 #include "eval/detectors/detectors.h"
 #include "eval/detectors/text.h"

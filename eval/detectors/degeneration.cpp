@@ -117,7 +117,7 @@ void measure_units(std::u32string_view text, Degeneration& out) {
 }  // namespace
 
 Degeneration degeneration(std::string_view reply) {
-  const auto text = decode(without_thought(reply));
+  const auto text = code_points(without_thought(reply));
   Degeneration out;
   measure_characters(text, out);
   measure_units(text, out);

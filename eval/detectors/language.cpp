@@ -77,7 +77,7 @@ ReplyLanguage chinese(const Counts& n) {
 }  // namespace
 
 ReplyLanguage reply_language(std::string_view reply) {
-  const Counts n = count(decode(without_thought(reply)));
+  const Counts n = count(code_points(without_thought(reply)));
   const double words = 2 * n.words;
   const double total = words + n.han + n.other;
   if (total == 0 || n.other > kQuoted * total) return ReplyLanguage::other;

@@ -27,7 +27,7 @@ std::string_view leak(std::string_view reply, std::span<const std::string> texts
     if (wanted.empty()) continue;
     if (folded.find(wanted) != folded.npos) return text;
     const double most = kMost * static_cast<double>(wanted.size());
-    if (is_line(wanted) && static_cast<double>(longest_shared(folded, wanted).length) >= most)
+    if (is_line(wanted) && static_cast<double>(longest_common_run(folded, wanted).length) >= most)
       return text;
   }
   return {};

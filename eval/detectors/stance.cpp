@@ -48,7 +48,7 @@ Wanted prepare(std::string_view line, std::span<const std::string> phrases) {
 
 bool repeats_line(std::u32string_view sentence, const Wanted& wanted) {
   if (wanted.line.empty()) return false;
-  const auto shared = static_cast<double>(longest_shared(sentence, wanted.line).length);
+  const auto shared = static_cast<double>(longest_common_run(sentence, wanted.line).length);
   if (shared >= kSubstring * static_cast<double>(wanted.line.size())) return true;
   return rouge_l(wanted.line_utf8, encode(sentence)).recall >=
          (wanted.chinese ? kRecallChinese : kRecallEnglish);
@@ -68,7 +68,7 @@ struct Rest {
 
 Rest without_shared(std::u32string_view sentence, const Wanted& wanted) {
   Rest out{std::u32string(sentence)};
-  const auto take_out = [&](Span span) {
+  const auto take_out = [&](CommonRun span) {
     out.places.push_back(span.start);
     // A mark of the same length, so that places keep their meaning.
     out.text.replace(span.start, span.length, span.length, U'\x1');
@@ -79,8 +79,8 @@ Rest without_shared(std::u32string_view sentence, const Wanted& wanted) {
       take_out({at, phrase.size()});
   }
   const size_t shortest = wanted.chinese ? kOwnChinese : kOwnEnglish;
-  for (auto span = longest_shared(out.text, wanted.line); span.length >= shortest;
-       span = longest_shared(out.text, wanted.line))
+  for (auto span = longest_common_run(out.text, wanted.line); span.length >= shortest;
+       span = longest_common_run(out.text, wanted.line))
     take_out(span);
   return out;
 }

@@ -62,20 +62,9 @@ void add(std::vector<std::u32string_view>& out, std::u32string_view part) {
 
 }  // namespace
 
-std::u32string decode(std::string_view text) {
-  std::u32string out;
-  const auto size = static_cast<int32_t>(text.size());
-  for (int32_t at = 0; at < size;) {
-    UChar32 c = 0;
-    U8_NEXT_OR_FFFD(text.data(), at, size, c);
-    out.push_back(static_cast<char32_t>(c));
-  }
-  return out;
-}
-
 std::u32string fold(std::string_view text) {
   std::u32string out;
-  for (char32_t c : decode(text)) {
+  for (char32_t c : code_points(text)) {
     c = plain(static_cast<char32_t>(u_tolower(static_cast<UChar32>(c))));
     if (const auto found = variants().to_simplified.find(c);
         found != variants().to_simplified.end())
@@ -95,18 +84,6 @@ std::string encode(std::u32string_view text) {
     out.append(bytes.data(), static_cast<size_t>(size));
   }
   return out;
-}
-
-Span longest_shared(std::u32string_view text, std::u32string_view line) {
-  std::vector<size_t> suffix(line.size() + 1, 0);
-  Span best;
-  for (size_t i = 0; i < text.size(); ++i) {
-    for (size_t j = line.size(); j > 0; --j) {
-      suffix[j] = text[i] == line[j - 1] ? suffix[j - 1] + 1 : 0;
-      if (suffix[j] > best.length) best = {i + 1 - suffix[j], suffix[j]};
-    }
-  }
-  return best;
 }
 
 std::string_view without_thought(std::string_view text) {
@@ -158,10 +135,6 @@ bool has_any(std::u32string_view text, Cues cues) { return find_any(text, cues) 
 int count_cues(std::u32string_view text, Cues cues) {
   return static_cast<int>(std::count_if(cues.begin(), cues.end(),
                                         [&](auto cue) { return text.find(cue) != text.npos; }));
-}
-
-bool is_han(char32_t c) {
-  return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_UNIFIED_IDEOGRAPH);
 }
 
 Form form(char32_t c) {

@@ -7,23 +7,15 @@
 #include <string_view>
 #include <vector>
 
-namespace resurface::detector {
+#include "eval/characters.h"
 
-/// Code points; a bad byte is U+FFFD.
-std::u32string decode(std::string_view text);
+namespace resurface::detector {
 
 /// One spelling for matching: lower case, traditional characters in simplified form, one kind of
 /// quotation mark, apostrophe and hyphen, single spaces.
 std::u32string fold(std::string_view text);
 
 std::string encode(std::u32string_view text);
-
-struct Span {
-  size_t start = 0, length = 0;
-};
-
-/// Where `text` has the longest run of characters that stands in `line` too.
-Span longest_shared(std::u32string_view text, std::u32string_view line);
 
 /// Without the thought trace. One that was never closed goes up to the end.
 std::string_view without_thought(std::string_view text);
@@ -43,8 +35,6 @@ size_t find_any(std::u32string_view text, Cues cues, size_t from = 0, size_t* le
 bool has_any(std::u32string_view text, Cues cues);
 /// How many of the cues occur.
 int count_cues(std::u32string_view text, Cues cues);
-
-bool is_han(char32_t c);
 
 enum class Form { either, simplified, traditional };
 /// Whether only simplified or only traditional text writes a character so.

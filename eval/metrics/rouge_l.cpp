@@ -10,14 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "eval/characters.h"
 #include "eval/metrics/metrics.h"
 
 namespace resurface {
 namespace {
 
 bool is_word(UChar32 c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-
-bool is_han(UChar32 c) { return u_hasBinaryProperty(c, UCHAR_UNIFIED_IDEOGRAPH); }
 
 /// A token is a word, or one Han character as its code point in UTF-8.
 std::vector<std::string> tokens(std::string_view text) {
@@ -33,7 +32,7 @@ std::vector<std::string> tokens(std::string_view text) {
     if (is_word(c)) {
       if (!in_word) out.emplace_back();
       out.back().push_back(static_cast<char>(c));
-    } else if (is_han(c)) {
+    } else if (is_han(static_cast<char32_t>(c))) {
       out.emplace_back(text.substr(static_cast<size_t>(start), static_cast<size_t>(at - start)));
     }
     in_word = is_word(c);
