@@ -2,7 +2,7 @@
 //   step = max|w| / (2^(bits-1) - 1),   w' = step · round(w / step)
 // so the levels are -(2^(bits-1) - 1) .. 2^(bits-1) - 1 and the largest weight is kept. Half-way
 // cases go to even. As an attack: Zhang et al. 2024, "Catastrophic Failure of LLM Unlearning via
-// Quantization" (arXiv 2410.16454), section 5: an unlearned weight that moved by less than the step
+// Quantization" (arXiv 2410.16454): an unlearned weight that moved by less than the step
 // rounds to what the original rounded to. Only the weights are rounded; activations are not.
 
 #include "eval/ways_back/groups.h"
