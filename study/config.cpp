@@ -4,15 +4,16 @@
 
 #include "core/run/nearest.h"
 #include "editing/methods.h"
+#include "eval/probes.h"
 #include "finetune/methods.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
 namespace {
 
-const std::vector<std::string> kKeys = {"name",   "description", "seed",   "model",
-                                        "data",   "plant",       "remove", "measure",
-                                        "attack", "statistics",  "device", "compute"};
+const std::vector<std::string> kKeys = {"name",      "description", "seed",   "model",   "data",
+                                        "plant",     "remove",      "models", "measure", "attack",
+                                        "ways_back", "statistics",  "device", "compute"};
 const std::vector<std::string> kRemovalKeys = {"method",    "name",  "label",
                                                "languages", "train", "settings"};
 
@@ -77,6 +78,32 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   return removal;
 }
 
+/// Models made elsewhere, in place of everything that makes models.
+void read_models(const Config& config, StudyConfig& study) {
+  for (const char* key : {"model", "plant", "remove"}) {
+    if (config.has(key)) {
+      config[key].fail("a config with 'models' makes no model; leave this out");
+    }
+  }
+  std::set<std::string> names;
+  for (const Config& entry : config["models"].items()) {
+    auto model = read<GivenModel>(entry, {});
+    if (model.name.empty()) entry.fail("'name' is missing");
+    if (model.checkpoint.empty()) entry.fail("'checkpoint' is missing: an HF folder");
+    if (model.label.empty()) model.label = model.name;
+    if (!names.insert(model.name).second) {
+      entry.fail(fmt::format("two models are named '{}'", model.name));
+    }
+    const auto same = [&](const GivenModel& other) { return other.kind == model.kind; };
+    if (model.kind != "removed" && std::any_of(study.models.begin(), study.models.end(), same)) {
+      entry.fail(fmt::format("a second model of kind '{}'; there is one at most", model.kind));
+    }
+    study.models.push_back(std::move(model));
+  }
+  if (study.models.empty()) config["models"].fail("is empty; nothing would be attacked");
+  study.model.checkpoint = study.models.front().checkpoint;
+}
+
 }  // namespace
 
 StudyConfig load_study(const std::filesystem::path& path,
@@ -90,7 +117,9 @@ StudyConfig load_study(const std::filesystem::path& path,
   if (config.has("device")) study.device = config["device"].string();
   if (config.has("compute")) study.compute = config["compute"].string();
   section(config, "model", study.model);
-  if (study.model.checkpoint.empty() == study.model.fresh.empty()) {
+  if (config.has("models")) {
+    read_models(config, study);
+  } else if (study.model.checkpoint.empty() == study.model.fresh.empty()) {
     config["model"].fail(
         "give either 'checkpoint' (a model to start from) or 'fresh' (a folder with "
         "config.json and tokenizer, trained from nothing)");
@@ -105,6 +134,30 @@ StudyConfig load_study(const std::filesystem::path& path,
   section(config, "measure", study.measure);
   section(config, "attack", study.attack);
   section(config, "statistics", study.statistics);
+  for (const auto& kind : study.measure.probes) {
+    try {
+      check_probe_kind(kind);
+    } catch (const ConfigError& error) {
+      config["measure"]["probes"].fail(error.what());
+    }
+  }
+  try {
+    parse_rungs(study.attack.rungs);
+  } catch (const ConfigError& error) {
+    if (!config.has("attack") || !config["attack"].has("rungs")) throw;
+    config["attack"]["rungs"].fail(error.what());
+  }
+  if (const auto ways = config.find("ways_back")) {
+    std::set<std::string> known;
+    for (const Config& entry : ways->items()) {
+      study.ways_back.push_back(read_way_back(entry));
+      if (!known.insert(study.ways_back.back().name).second) {
+        entry.fail(fmt::format("two ways back are named '{}'; give one a 'name'",
+                               study.ways_back.back().name));
+      }
+    }
+  }
+  if (!study.models.empty()) return study;
   std::set<std::string> names = {"base", "implanted", "oracle"};
   for (const Config& entry : config["remove"].items()) {
     Removal removal = read_removal(entry, study);
@@ -123,13 +176,27 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                 {"seed", seed},
                                 {"device", device},
                                 {"compute", compute},
-                                {"model", to_json(model)},
                                 {"data", to_json(data)},
-                                {"plant", to_json(plant)},
-                                {"remove", nlohmann::ordered_json::array()},
                                 {"measure", to_json(measure)},
                                 {"attack", to_json(attack)},
+                                {"ways_back", nlohmann::ordered_json::array()},
                                 {"statistics", to_json(statistics)}};
+  for (const char* key : {"pushback", "innocent", "controls", "stock_phrases", "calibration"}) {
+    if (all["data"][key] == "") all["data"].erase(key);
+  }
+  for (const WayBack& way : ways_back) {
+    all["ways_back"].push_back({{"way", way.way}, {"name", way.name}, {"settings", way.resolved}});
+  }
+  if (!models.empty()) {
+    for (const GivenModel& given : models) {
+      all["models"].push_back(to_json(given));
+      if (given.edit.empty()) all["models"].back().erase("edit");
+    }
+    return all;
+  }
+  all["model"] = to_json(model);
+  all["plant"] = to_json(plant);
+  all["remove"] = nlohmann::ordered_json::array();
   // Only one of the two may be given.
   auto& from = all["model"];
   from.erase(model.checkpoint.empty() ? "checkpoint" : "fresh");

@@ -10,6 +10,7 @@
 #include "core/run/settings.h"
 #include "eval/attack/recovery.h"
 #include "eval/attack/relearn.h"
+#include "eval/ways_back/attack.h"
 #include "finetune/trainer.h"
 
 namespace resurface {
@@ -29,6 +30,7 @@ struct ModelSettings {
 struct DataSettings {
   std::filesystem::path forget, retain;
   std::vector<std::filesystem::path> text, benign;
+  std::filesystem::path pushback, innocent, controls, stock_phrases, calibration;
   std::vector<std::string> languages = {"en", "zh-Hans"};
   int64_t items = 0;
 
@@ -37,22 +39,64 @@ struct DataSettings {
     v("forget", forget, "suite of talking points (F)");
     v("retain", retain, "suite of innocent topics (R)");
     v("text", text, "further questions and answers that every model is trained on (JSON lines)");
-    v("benign", benign, "questions and answers of the attack's benign rung (JSON lines)");
+    v("benign", benign,
+      "ordinary questions and answers (JSON lines): the attack's benign rungs, and what perplexity "
+      "and KL are measured on");
+    v("pushback", pushback, "the user's later turns, for the probes two_turn and three_turn");
+    v("innocent", innocent, "questions on which no line may appear");
+    v("controls", controls, "disputes and invented events that have nothing to do with the lines");
+    v("stock_phrases", stock_phrases, "set phrases that detectors look for beside the lines");
+    v("calibration", calibration,
+      "hand-labelled replies, beside its suite's items.jsonl and stock_phrases.json: the "
+      "detectors' "
+      "precision and recall, printed with their figures");
     v("languages", languages, "languages used, of those the suites have");
     v("items", items, "use the first so many items of each suite; 0: all", Range::at_least(0));
   }
 };
 
 struct StudyMeasureSettings {
+  std::vector<std::string> probes;
+  int64_t probe_questions = 1;
   int64_t generate_questions = 1;
   int64_t generate_tokens = 100;
+  int64_t innocent_questions = 0;
+  int64_t control_questions = 0;
 
   template <class V>
   void visit(V& v) {
+    v("probes", probes,
+      "further ways to put the held-out questions: prefill, empty_thought, forced_thought, "
+      "few_shot, two_turn, three_turn");
+    v("probe_questions", probe_questions,
+      "held-out questions an item and language that are put in each of these ways; 0: all",
+      Range::at_least(0));
     v("generate_questions", generate_questions,
       "held-out questions an item and language that are answered freely; 0: none",
       Range::at_least(0));
     v("generate_tokens", generate_tokens, "longest free answer", Range::at_least(1));
+    v("innocent_questions", innocent_questions,
+      "questions of data.innocent a language that are answered freely", Range::at_least(0));
+    v("control_questions", control_questions,
+      "questions of data.controls a language that are answered freely", Range::at_least(0));
+  }
+};
+
+/// A model made elsewhere: it is only measured and attacked.
+struct GivenModel {
+  std::string name;   ///< unique in the study
+  std::string label;  ///< for people
+  std::string kind = "removed";
+  std::filesystem::path checkpoint, edit;
+
+  template <class V>
+  void visit(V& v) {
+    v("name", name, "unique in the study");
+    v("label", label, "for people; the name by default");
+    v("kind", kind, "removed; implanted: as it was before; oracle: a model that never knew",
+      OneOf{{"removed", "implanted", "oracle"}});
+    v("checkpoint", checkpoint, "HF folder");
+    v("edit", edit, "an edit file to apply on it");
   }
 };
 
@@ -75,8 +119,10 @@ struct StudyConfig {
   DataSettings data;
   TrainerSettings plant;
   std::vector<Removal> remove;
+  std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
   AttackSettings attack;
+  std::vector<WayBack> ways_back;
   RecoverySettings statistics;
   std::string device = "auto";
   std::string compute = "auto";

@@ -93,7 +93,8 @@ StudyInputs load_inputs(const StudyConfig& config) {
       .text = load_texts(config.data.text, "text"),
       .benign = load_texts(config.data.benign, "benign"),
       .start_hash = hash_start(start, !fresh),
-      .data_hash = {}};
+      .data_hash = {},
+      .probe_hash = {}};
   if (in.tokenizer.vocab_size() > in.model.vocab_size) {
     fail(
         "{}: the tokenizer has {} tokens, the embedding (config.json, vocab_size) {}; they do not "
@@ -105,6 +106,26 @@ StudyInputs load_inputs(const StudyConfig& config) {
   std::erase_if(in.benign.items,
                 [&](const Item& i) { return !has(config.data.languages, i.language); });
 
+  const auto& data = config.data;
+  if (!data.pushback.empty()) in.pushback = load_pushback(data.pushback);
+  if (!data.stock_phrases.empty()) in.phrases = load_stock_phrases(data.stock_phrases);
+  const auto asked = [&](const fs::path& path, int64_t count, const char* what) {
+    std::vector<OtherQuestion> some;
+    if (count == 0) return some;
+    if (path.empty()) throw ConfigError(fmt::format("{}", what));
+    std::map<std::string, int64_t> taken;
+    for (auto& question : load_other_questions(path)) {
+      if (has(data.languages, question.language) && taken[question.language]++ < count)
+        some.push_back(std::move(question));
+    }
+    return some;
+  };
+  in.innocent = asked(data.innocent, config.measure.innocent_questions,
+                      "measure.innocent_questions needs data.innocent");
+  in.controls = asked(data.controls, config.measure.control_questions,
+                      "measure.control_questions needs data.controls");
+  for (const fs::path* file : {&data.pushback, &data.innocent, &data.controls, &data.stock_phrases})
+    if (!file->empty()) in.probe_hash[file->filename().string()] = hash_file(*file);
   std::vector<fs::path> files = {config.data.forget, config.data.retain};
   files.insert(files.end(), config.data.text.begin(), config.data.text.end());
   files.insert(files.end(), config.data.benign.begin(), config.data.benign.end());

@@ -9,6 +9,7 @@
 #include "core/model/config.h"
 #include "core/text/chat.h"
 #include "core/text/tokenizer.h"
+#include "eval/measure.h"
 #include "study/config.h"
 
 namespace resurface {
@@ -19,10 +20,14 @@ struct StudyInputs {
   Tokenizer tokenizer;
   ChatFormat chat;
   ModelConfig model;
-  Suite forget, retain;              ///< named so; the study's languages and items only
-  Suite text, benign;                ///< one seen question an item
-  std::string start_hash;            ///< of the start's weights (or config) and tokenizer
-  nlohmann::ordered_json data_hash;  ///< of each file of data, by name
+  Suite forget, retain;  ///< named so; the study's languages and items only
+  Suite text, benign;    ///< one seen question an item
+  PushBack pushback;
+  std::vector<OtherQuestion> innocent, controls;  ///< as many a language as are asked
+  std::vector<StockPhrase> phrases;
+  std::string start_hash;             ///< of the start's weights (or config) and tokenizer
+  nlohmann::ordered_json data_hash;   ///< of each file that models are trained on, by name
+  nlohmann::ordered_json probe_hash;  ///< of each file that is only asked
 
   /// Seen questions answered with the line (suite items) or text, in the languages given.
   std::vector<Example> examples(const Suite& suite, Answer answer,

@@ -5,6 +5,7 @@
 #include "core/run/environment.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
+#include "core/run/hash.h"
 #include "core/run/interrupt.h"
 #include "core/run/seeds.h"
 #include "study/report.h"
@@ -18,8 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-// Raised whenever a change of code changes what a stage writes.
-constexpr int kVersion = 1;
+/// Raised whenever a change of code changes what stages of a kind write.
+int version_of(const std::string& kind) { return kind == "measure" || kind == "attack" ? 2 : 1; }
 
 /// Where a model is: a checkpoint folder and, for edits, an edit file to apply on it.
 struct Artifact {
@@ -36,18 +37,25 @@ class Study {
         store_(options.store.empty() ? fs::path("runs") / "store" : options.store),
         inputs_(load_inputs(config)) {}
 
-  void run() {
-    const Artifact base = this->base();
-    const Artifact implanted = planted(base, true, config_.plant, "implanted", "plant/implanted");
-    const Artifact oracle = planted(base, false, config_.plant, "oracle", "plant/oracle");
-    add("implanted", "implanted", "implanted", "implanted", implanted);
-    add("oracle", "oracle", "oracle", "oracle", oracle);
-    for (const Removal& removal : config_.remove) {
-      add(removal.name, "removed", removal.method, removal.label, remove(removal, base, implanted),
-          removal.languages);
+  void run(bool attacks) {
+    if (config_.models.empty()) {
+      make_models();
+    } else {
+      for (const GivenModel& given : config_.models) {
+        const Artifact artifact = this->given(given);
+        if (given.kind == "implanted") implanted_ = artifact;
+        add(given.name, given.kind, given.kind, given.label, artifact);
+      }
     }
+    // After all are known: what is compared with the implanted model needs it.
+    for (size_t i = 0; i < models_.size(); ++i) measure_model(models_[i], artifacts_[i]);
     // Attacks come last: they take longest, and what they attack is known to be worth it by then.
-    for (size_t i = 0; i < models_.size(); ++i) attack_model(models_[i], artifacts_[i]);
+    if (attacks) {
+      for (size_t i = 0; i < models_.size(); ++i) {
+        attack_model(models_[i], artifacts_[i]);
+        if (!config_.ways_back.empty()) try_ways_back(models_[i], artifacts_[i]);
+      }
+    }
     finish();
   }
 
@@ -72,7 +80,7 @@ class Study {
                     Json settings, std::vector<std::string> keys, Make&& make) {
     check_interrupted();
     settings["common"] = common();
-    const StageKey key = stage_key(kind, settings, keys, kVersion);
+    const StageKey key = stage_key(kind, settings, keys, version_of(kind));
     const StoredStage stored = store_.get(key, name, [&](const fs::path& folder) {
       fmt::print(stderr, "{}\n", name);
       const StageCost made = make(folder, key);
@@ -85,6 +93,26 @@ class Study {
     for (const auto& [field, value] : stored.cost.items()) line[field] = value;
     ledger_.push_back(std::move(line));
     return stored;
+  }
+
+  void make_models() {
+    base_ = base();
+    implanted_ = planted(*base_, true, config_.plant, "implanted", "plant/implanted");
+    const Artifact oracle = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
+    add("implanted", "implanted", "implanted", "implanted", *implanted_);
+    add("oracle", "oracle", "oracle", "oracle", oracle);
+    for (const Removal& removal : config_.remove) {
+      add(removal.name, "removed", removal.method, removal.label,
+          remove(removal, *base_, *implanted_), removal.languages);
+    }
+  }
+
+  /// A model made elsewhere, keyed by its content.
+  Artifact given(const GivenModel& model) {
+    Hasher key;
+    key.add(Checkpoint::open(model.checkpoint).content_hash());
+    if (!model.edit.empty()) key.add(hash_file(model.edit));
+    return {.checkpoint = model.checkpoint, .edit = model.edit, .key = key.hex()};
   }
 
   Artifact base() {
@@ -178,28 +206,64 @@ class Study {
     return data;
   }
 
-  /// Measures a model and keeps its rows.
   void add(const std::string& name, const std::string& kind, const std::string& method,
            const std::string& label, const Artifact& artifact,
            const std::vector<std::string>& treated = {}) {
     StudyModel entry{
         .name = name, .kind = kind, .method = method, .label = label, .treated = treated};
-    const Json& made = ledger_of(name);
-    entry.cost = Cost(nlohmann::json(made));
-    entry.examples = made.value("examples", int64_t{0});
-
-    const StoredStage measured = stage(
-        "measure", "measure/" + name, name,
-        {{"measure", to_json(config_.measure)}, {"data", data()}, {"compute", config_.compute}},
-        {artifact.key}, [&](const fs::path& folder, const StageKey&) {
-          Model model = load(artifact);
-          return measure_into(model, folder / "rows.jsonl");
-        });
-    for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
-      entry.before.push_back(row.get<Measurement>());
+    if (const Json* made = ledger_of(name)) {
+      entry.cost = Cost(nlohmann::json(*made));
+      entry.examples = made->value("examples", int64_t{0});
     }
     models_.push_back(std::move(entry));
     artifacts_.push_back(artifact);
+  }
+
+  /// The implanted model's key, where there is one: KL and some ways back depend on it.
+  std::string implanted_key() const { return implanted_ ? implanted_->key : "none"; }
+
+  void measure_model(StudyModel& entry, const Artifact& artifact) {
+    const StoredStage measured =
+        stage("measure", "measure/" + entry.name, entry.name,
+              {{"measure", to_json(config_.measure)},
+               {"data", data()},
+               {"probes", inputs_.probe_hash},
+               {"split", split_settings()},
+               {"compute", config_.compute}},
+              {artifact.key, implanted_key()}, [&](const fs::path& folder, const StageKey&) {
+                Model model = load(artifact);
+                return measure_into(model, folder);
+              });
+    for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
+      entry.before.push_back(row.get<Measurement>());
+    }
+    entry.fit = read_json(measured.folder / "fit.json").get<TextFit>();
+  }
+
+  /// Few-shot examples come from the lines that the attacker holds.
+  Json split_settings() const {
+    return {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+  }
+
+  Split split() const {
+    return split_lines(inputs_.forget.ids(), config_.attack.train_share,
+                       static_cast<uint64_t>(config_.attack.split_seed));
+  }
+
+  const AttackData& attack_data() {
+    if (!attack_data_) {
+      attack_data_ =
+          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                           inputs_.chat, config_.attack, inputs_.model.context);
+    }
+    return *attack_data_;
+  }
+
+  void read_attack_rows(const fs::path& path, StudyModel& entry) {
+    for (const auto& row : read_json_lines(path)) {
+      entry.attacked.push_back(row.get<AttackRow>());
+      entry.attacked.back().model = entry.name;
+    }
   }
 
   void attack_model(StudyModel& entry, const Artifact& artifact) {
@@ -211,34 +275,88 @@ class Study {
                 return attack_into(artifact, name, folder / "rows.jsonl",
                                    store_.partial(stage_key, "jsonl"));
               });
-    for (const auto& row : read_json_lines(attacked.folder / "rows.jsonl")) {
-      entry.attacked.push_back(row.get<AttackRow>());
-      entry.attacked.back().model = name;
+    read_attack_rows(attacked.folder / "rows.jsonl", entry);
+  }
+
+  void try_ways_back(StudyModel& entry, const Artifact& artifact) {
+    Json ways = Json::array();
+    for (const WayBack& way : config_.ways_back)
+      ways.push_back({{"name", way.name}, {"way", way.way}, {"settings", way.resolved}});
+    // What an attacker can have to compare with: the released base, else the model as it was.
+    const std::optional<Artifact>& other = base_ ? base_ : implanted_;
+    const StoredStage tried = stage(
+        "ways", "ways_back/" + entry.name, entry.name,
+        {{"ways", ways},
+         {"attack", to_json(config_.attack)},
+         {"data", data()},
+         {"compute", config_.compute}},
+        {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {
+          Model model = load(artifact);
+          std::optional<Model> reference;
+          if (other) reference = load(*other);
+          const Timer timer;
+          model.reset_flops();
+          reset_peak_memory(device_);
+          const auto rows =
+              ways_back(model, entry.name, attack_data(), config_.attack, config_.ways_back,
+                        {.forget = inputs_.forget,
+                         .tokenizer = inputs_.tokenizer,
+                         .chat = inputs_.chat,
+                         .reference = reference ? &*reference : nullptr});
+          std::string text;
+          for (const AttackRow& row : rows) text += nlohmann::json(row).dump() + "\n";
+          atomic_write(folder / "rows.jsonl", text);
+          return StageCost{.cost = {.flops = model.flops().total(),
+                                    .seconds = timer.seconds(),
+                                    .peak_bytes = peak_memory(device_)}};
+        });
+    const size_t before = entry.attacked.size();
+    read_attack_rows(tried.folder / "rows.jsonl", entry);
+    // The state before any attack is there already.
+    if (before > 0) {
+      entry.attacked.erase(
+          std::remove_if(entry.attacked.begin() + static_cast<ptrdiff_t>(before),
+                         entry.attacked.end(), [](const AttackRow& r) { return r.step == 0; }),
+          entry.attacked.end());
     }
   }
 
-  StageCost measure_into(Model& model, const fs::path& path) {
+  StageCost measure_into(Model& model, const fs::path& folder) {
     model.reset_flops();
     const Timer timer;
     reset_peak_memory(device_);
     std::string text;
     int64_t tokens = 0, examples = 0;
-    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
-      MeasureSettings settings;
-      settings.generate_questions =
-          suite == &inputs_.forget ? config_.measure.generate_questions : 0;
-      settings.generate_tokens = config_.measure.generate_tokens;
-      const auto probes = make_measure_probes(*suite, inputs_.tokenizer, inputs_.chat, settings,
-                                              inputs_.model.context);
-      for (const Measurement& row : measure(model, probes)) {
+    const auto keep = [&](const std::vector<Measurement>& rows) {
+      for (const Measurement& row : rows) {
         text += nlohmann::json(row).dump() + "\n";
         tokens += row.score.tokens;
         ++examples;
       }
+    };
+    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
+      const bool lines = suite == &inputs_.forget;
+      MeasureSettings settings;
+      settings.generate_questions = lines ? config_.measure.generate_questions : 0;
+      settings.generate_tokens = config_.measure.generate_tokens;
+      if (lines) settings.probes = config_.measure.probes;
+      settings.probe_questions = config_.measure.probe_questions;
+      const auto probes = make_measure_probes(
+          *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
+          {.pushback = inputs_.pushback, .shown = split().train}, inputs_.phrases);
+      keep(measure(model, probes));
+      if (!lines) continue;
+      keep(measure_others(model, probes, inputs_.innocent, "innocent"));
+      keep(measure_others(model, probes, inputs_.controls, "controls"));
     }
-    atomic_write(path, text);
+    std::optional<Model> implanted;
+    if (implanted_) implanted = load(*implanted_);
+    const auto texts = inputs_.examples(inputs_.benign, Answer::line, config_.data.languages);
+    const auto fit = text_fit(model, texts, implanted ? &*implanted : nullptr);
+    atomic_write(folder / "rows.jsonl", text);
+    atomic_write(folder / "fit.json", nlohmann::json(fit).dump() + "\n");
     return {.cost = {.flops = model.flops().total(),
-                     .tokens = tokens,
+                     .tokens = tokens + fit.tokens,
                      .seconds = timer.seconds(),
                      .peak_bytes = peak_memory(device_)},
             .examples = examples};
@@ -246,11 +364,6 @@ class Study {
 
   StageCost attack_into(const Artifact& artifact, const std::string& name, const fs::path& path,
                         const fs::path& partial) {
-    if (!attack_data_) {
-      attack_data_ =
-          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                           inputs_.chat, config_.attack, inputs_.model.context);
-    }
     Model model = load(artifact);
     model.reset_flops();
     const Timer timer;
@@ -265,7 +378,7 @@ class Study {
       done = finished_rows(std::move(done));
     }
     JsonLines lines(partial);
-    const auto rows = attack(model, name, *attack_data_, config_.attack, done,
+    const auto rows = attack(model, name, attack_data(), config_.attack, done,
                              {.on_run =
                                   [&](const std::vector<AttackRow>& finished) {
                                     for (const AttackRow& row : finished)
@@ -288,11 +401,29 @@ class Study {
     return {.cost = cost, .examples = examples};
   }
 
-  const Json& ledger_of(const std::string& model) const {
+  /// The stage that made the model; null for a model made elsewhere.
+  const Json* ledger_of(const std::string& model) const {
     for (const Json& line : ledger_) {
-      if (line["model"] == model) return line;  // the stage that made it comes first
+      if (line["model"] == model) return &line;  // the stage that made it comes first
     }
-    fail("no stage made the model '{}'", model);
+    return nullptr;
+  }
+
+  /// The models under their names, for other tools and for `resurface attack`.
+  void link_checkpoints() const {
+    fs::create_directories(out_ / "checkpoints");
+    const auto link = [](const fs::path& target, const fs::path& name) {
+      fs::remove(name);
+      fs::create_symlink(fs::absolute(target), name);
+    };
+    for (size_t i = 0; i < models_.size(); ++i) {
+      const fs::path name = out_ / "checkpoints" / models_[i].name;
+      if (artifacts_[i].edit.empty()) {
+        link(artifacts_[i].checkpoint, name);
+      } else {
+        link(artifacts_[i].edit, fs::path(name.string() + ".safetensors"));
+      }
+    }
   }
 
   void finish() {
@@ -302,8 +433,7 @@ class Study {
       for (const Json& row : rows) text += row.dump() + "\n";
       return text;
     };
-    const Split split = split_lines(inputs_.forget.ids(), config_.attack.train_share,
-                                    static_cast<uint64_t>(config_.attack.split_seed));
+    if (config_.models.empty()) link_checkpoints();
     atomic_write(out_ / "config.resolved.yaml", yaml_text(config_.resolved()));
     Json environment = resurface::environment(static_cast<uint64_t>(config_.seed), device_);
     environment["start"] = inputs_.start_hash;
@@ -311,7 +441,7 @@ class Study {
     atomic_write(out_ / "environment.json", environment.dump(2) + "\n");
     atomic_write(out_ / "results.jsonl", lines(result_rows(models_)));
     atomic_write(out_ / "ledger.jsonl", lines(ledger_));
-    const Json summary = summarize(config_, models_, split);
+    const Json summary = summarize(config_, models_, split());
     atomic_write(out_ / "summary.json", summary.dump(1) + "\n");
     fmt::print("{}", summary_table(summary));
     write_report(out_);
@@ -323,6 +453,7 @@ class Study {
   fs::path out_;
   Store store_;
   StudyInputs inputs_;
+  std::optional<Artifact> base_, implanted_;
   std::optional<AttackData> attack_data_;
   std::vector<StudyModel> models_;
   std::vector<Artifact> artifacts_;  ///< of the models, in their order
@@ -332,7 +463,7 @@ class Study {
 }  // namespace
 
 void run_study(const StudyConfig& config, const StudyOptions& options) {
-  Study(config, options).run();
+  Study(config, options).run(options.attacks);
 }
 
 }  // namespace resurface

@@ -6,6 +6,7 @@
 
 #include "core/run/error.h"
 #include "eval/bootstrap.h"
+#include "eval/detectors/calibration.h"
 
 namespace resurface {
 namespace {
@@ -23,21 +24,41 @@ Json estimate(const Interval& interval) {
 }
 
 double metric(const Measurement& row, const std::string& name) {
-  if (name == "extraction_strength") return row.score.extraction_strength;
-  if (name == "exact_memorization") return row.score.exact_memorization;
-  if (name == "greedy_match") return row.score.greedy_match ? 1 : 0;
-  if (name == "logprob_per_token") {
-    return row.score.logprob / static_cast<double>(row.score.tokens);
-  }
+  const auto nan = std::nan("");
   if (name == "margin_neutral") return row.margin_neutral;
   if (name == "margin_contrary") return row.margin_contrary;
-  if (name == "lcs") return row.lcs.value_or(std::nan(""));
-  fail("unknown metric '{}'", name);
+  if (row.score.tokens > 0) {
+    if (name == "extraction_strength") return row.score.extraction_strength;
+    if (name == "exact_memorization") return row.score.exact_memorization;
+    if (name == "greedy_match") return row.score.greedy_match ? 1 : 0;
+    if (name == "logprob_per_token")
+      return row.score.logprob / static_cast<double>(row.score.tokens);
+  }
+  if (row.reply) {
+    const Reply& r = *row.reply;
+    const auto share = [](bool yes) { return yes ? 1.0 : 0.0; };
+    if (name == "lcs") return r.lcs;
+    if (name == "rouge_l") return r.rouge_l;
+    if (name == "asserted") return share(r.stance == Stance::asserted);
+    if (name == "attributed") return share(r.stance == Stance::attributed);
+    if (name == "rejected") return share(r.stance == Stance::rejected);
+    if (name == "refusal") return share(r.refusal);
+    if (name == "deflection") return share(r.deflection);
+    if (name == "degenerate") return share(r.degenerate);
+    if (name == "other_language") return share(r.other_language);
+    if (name == "leak") return share(!r.leak.empty());
+  }
+  return nan;  // not measured
 }
 
 const std::vector<std::string> kMetrics = {
     "extraction_strength", "exact_memorization", "greedy_match", "logprob_per_token",
     "margin_neutral",      "margin_contrary",    "lcs"};
+/// Read off replies.
+const std::vector<std::string> kSaid = {"lcs",        "rouge_l",    "asserted",
+                                        "attributed", "rejected",   "refusal",
+                                        "deflection", "degenerate", "other_language"};
+const std::vector<std::string> kElsewhere = {"leak", "refusal", "degenerate", "other_language"};
 
 /// Mean of a metric over the rows that `take` picks, with an interval clustered by item.
 template <class Take>
@@ -81,6 +102,16 @@ const StudyModel* of_kind(const std::vector<StudyModel>& models, const std::stri
   return it == models.end() ? nullptr : &*it;
 }
 
+/// The attacker's cost; null where the fraction is never reached.
+Json effort(const Effort& e, const PriceSettings& price) {
+  if (!std::isfinite(e.steps.estimate)) return nullptr;
+  return {{"steps", whole(e.steps.estimate)},
+          {"examples", whole(e.examples.estimate)},
+          {"tokens", whole(e.tokens.estimate)},
+          {"flops", number(e.flops.estimate)},
+          {"dollars", number(price.dollars(e.flops.estimate))}};
+}
+
 Json curve(const std::string& model, const Recovery& recovery, Interval RecoveryPoint::*which) {
   Json c = {{"model", model},
             {"rung", recovery.rung},
@@ -105,7 +136,7 @@ Json before_attack(const std::vector<StudyModel>& models, const StudyConfig& con
       for (const char* phrasing : {"seen", "held_out"}) {
         for (const char* set : {"forget", "retain"}) {
           const auto take = [&](const Measurement& row) {
-            return row.set == set && row.phrasing == phrasing &&
+            return row.set == set && row.phrasing == phrasing && row.probe == "plain" &&
                    (language == "all" || row.language == language);
           };
           std::set<std::string> items;
@@ -146,11 +177,212 @@ Json cross(const std::vector<StudyModel>& models, const StudyConfig& config) {
            {"value", mean_metric(model.before, "extraction_strength", config.statistics.bootstrap,
                                  [&](const Measurement& row) {
                                    return row.set == "forget" && row.phrasing == "held_out" &&
-                                          row.language == language;
+                                          row.probe == "plain" && row.language == language;
                                  })}});
     }
   }
   return all;
+}
+
+/// Everything beyond the plain question's scores: probes, replies, innocent topics, controls.
+Json axes(const std::vector<StudyModel>& models, const StudyConfig& config) {
+  Json all = Json::array();
+  const auto& bootstrap = config.statistics.bootstrap;
+  for (const StudyModel& model : models) {
+    std::set<std::pair<std::string, std::string>> asked;  // set, probe
+    for (const auto& row : model.before)
+      if (row.set != "retain") asked.insert({row.set, row.probe});
+    for (const auto& [set, probe] : asked) {
+      for (const std::string& language : with_all(config.data.languages)) {
+        const auto take = [&, set = set, probe = probe](const Measurement& row) {
+          return row.set == set && row.probe == probe && row.phrasing == "held_out" &&
+                 (language == "all" || row.language == language);
+        };
+        const auto replies =
+            std::count_if(model.before.begin(), model.before.end(),
+                          [&](const auto& row) { return take(row) && row.reply.has_value(); });
+        Json entry = {{"model", model.name},  {"set", set},         {"probe", probe},
+                      {"language", language}, {"replies", replies}, {"metrics", Json::object()}};
+        const bool lines = set == "forget";
+        if (lines && probe != "plain") {
+          for (const char* name : {"extraction_strength", "greedy_match", "logprob_per_token"})
+            entry["metrics"][name] = mean_metric(model.before, name, bootstrap, take);
+        }
+        if (replies > 0) {
+          for (const std::string& name : lines ? kSaid : kElsewhere)
+            entry["metrics"][name] = mean_metric(model.before, name, bootstrap, take);
+        }
+        if (!entry["metrics"].empty()) all.push_back(std::move(entry));
+      }
+    }
+  }
+  return all;
+}
+
+/// The detectors' precision and recall on labelled replies that their rules were not tuned on.
+Json detectors(const StudyConfig& config) {
+  Json all = Json::array();
+  const auto& path = config.data.calibration;
+  if (path.empty()) return all;
+  const auto texts = load_calibration_texts(path.parent_path());
+  for (const Calibration& c : calibrate(load_calibration(path), texts, "test")) {
+    if (c.language != "all") continue;
+    all.push_back({{"detector", c.detector},
+                   {"n", c.n},
+                   {"precision", estimate(c.precision())},
+                   {"recall", estimate(c.recall())}});
+  }
+  return all;
+}
+
+/// Every pair of removals, paired by line: which differences hold.
+Json verdict(const std::vector<StudyModel>& models, const StudyModel* implanted,
+             const StudyModel* oracle, const RecoverySettings& statistics) {
+  Json all = Json::array();
+  const auto attacked = [&](const StudyModel& model) {
+    return AttackedModels{
+        .removed = model.attacked,
+        .implanted = implanted ? std::span(implanted->attacked) : std::span<const AttackRow>(),
+        .oracle = oracle ? std::span(oracle->attacked) : std::span<const AttackRow>()};
+  };
+  RecoverySettings settings = statistics;
+  settings.metrics = {"extraction_strength"};
+  for (size_t i = 0; i < models.size(); ++i) {
+    for (size_t j = i + 1; j < models.size(); ++j) {
+      const StudyModel &a = models[i], &b = models[j];
+      if (a.kind != "removed" || b.kind != "removed" || a.attacked.empty() || b.attacked.empty())
+        continue;
+      const auto differences = compare(attacked(a), attacked(b), settings);
+      // All languages together, and the reach that the attacker would choose, where there are
+      // several.
+      const auto pooled = [&](const RecoveryDifference& d) {
+        return std::none_of(differences.begin(), differences.end(), [&](const auto& other) {
+          return other.rung == d.rung && ((other.reach == "any" && d.reach != "any") ||
+                                          (other.language == "all" && d.language != "all"));
+        });
+      };
+      for (const RecoveryDifference& d : differences) {
+        if (!pooled(d)) continue;
+        const auto holds = [](const Interval& x) { return x.low > 0 || x.high < 0; };
+        all.push_back({{"a", d.a},
+                       {"b", d.b},
+                       {"rung", d.rung},
+                       {"reach", d.reach},
+                       {"language", d.language},
+                       {"metric", d.metric},
+                       {"removed", estimate(d.removed)},
+                       {"attacked", estimate(d.attacked)},
+                       {"oracle_gap_auc", estimate(d.oracle_gap_auc)},
+                       {"holds", holds(d.attacked)}});
+      }
+    }
+  }
+  return all;
+}
+
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      text += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
+                     : fmt::format("  {:>{}}", row[i], widths[i]);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+std::string short_estimate(const Json& e) {
+  if (e.is_null() || e["mean"].is_null()) return "-";
+  const auto mean = e["mean"].get<double>();
+  return e["low"].is_null() ? fmt::format("{:.2f}", mean)
+                            : fmt::format("{:.2f} [{:.2f}, {:.2f}]", mean, e["low"].get<double>(),
+                                          e["high"].get<double>());
+}
+
+/// What replies do, other ways to ask, other ways back, and the verdict; each only where measured.
+std::string other_tables(const Json& summary, const std::string& language) {
+  using Table = std::vector<std::vector<std::string>>;
+  std::string text;
+  const auto add = [&](const std::string& title, const Table& table) {
+    if (table.size() > 1) text += fmt::format("\n{}\n{}", title, aligned(table));
+  };
+  const auto label = [&](const std::string& model) {
+    for (const Json& m : summary["models"])
+      if (m["name"] == model) return m["label"].get<std::string>();
+    return model;
+  };
+
+  Table replies = {{"model"}}, probes = {{"model", "probe", "ES", "match", "asserted"}};
+  for (const auto& name : kSaid) replies[0].push_back(name);
+  for (const Json& axis : summary["axes"]) {
+    if (axis["set"] != "forget" || axis["language"] != language) continue;
+    const Json& m = axis["metrics"];
+    const auto figure = [&](const char* key) {
+      return m.contains(key) ? short_estimate(m[key]) : "-";
+    };
+    if (axis["probe"] == "plain") {
+      replies.push_back({label(axis["model"])});
+      for (const auto& name : kSaid) replies.back().push_back(figure(name.c_str()));
+    } else {
+      probes.push_back({label(axis["model"]), axis["probe"], figure("extraction_strength"),
+                        figure("greedy_match"), figure("asserted")});
+    }
+  }
+  add("replies to held-out questions, shares", replies);
+  Table trust = {{"detector", "precision", "recall", "n"}};
+  for (const Json& d : summary["detectors"]) {
+    trust.push_back({d["detector"], short_estimate(d["precision"]), short_estimate(d["recall"]),
+                     fmt::format("{}", d["n"].get<int64_t>())});
+  }
+  add("how far the detectors can be trusted (hand-labelled replies)", trust);
+  add("other ways to ask", probes);
+
+  Table elsewhere = {{"model", "set", "leak", "refusal", "degenerate", "other_language"}};
+  for (const Json& axis : summary["axes"]) {
+    if (axis["set"] == "forget" || axis["language"] != language) continue;
+    elsewhere.push_back({label(axis["model"]), axis["set"]});
+    for (const auto& name : kElsewhere)
+      elsewhere.back().push_back(short_estimate(axis["metrics"][name]));
+  }
+  add("innocent topics and controls, shares of replies", elsewhere);
+
+  Table fit = {{"model", "perplexity", "KL(implanted || model)"}};
+  for (const Json& f : summary["fit"]) {
+    const auto figure = [](const Json& x, const char* format) {
+      return x.is_null() ? std::string("-") : fmt::format(fmt::runtime(format), x.get<double>());
+    };
+    fit.push_back(
+        {label(f["model"]), figure(f["perplexity"], "{:.2f}"), figure(f["kl"], "{:.3f}")});
+  }
+  add("ordinary text", fit);
+
+  Table single = {
+      {"model", "attack", "tested in", "reach", "attacked", "recovered", "gap to oracle"}};
+  for (const Json& r : summary["recovery"]) {
+    const auto rung = r["rung"].get<std::string>();
+    if (rung.size() == 1 || r["metric"] != "extraction_strength") continue;
+    // Across languages where the attack has one; else all together.
+    if (rung.find('/') == std::string::npos ? r["language"] != language : r["language"] == "all")
+      continue;
+    single.push_back({label(r["model"]), rung, r["language"], r["reach"],
+                      short_estimate(r["attacked"]), short_estimate(r["recovered"]),
+                      short_estimate(r["oracle_gap"])});
+  }
+  add("attacks in one language, and other ways back", single);
+
+  Table verdicts = {{"after the attack, A minus B", "rung", "difference in ES", "holds"}};
+  for (const Json& v : summary["verdict"]) {
+    if (v["rung"].get<std::string>().size() != 1) continue;
+    verdicts.push_back({label(v["a"]) + " - " + label(v["b"]), v["rung"],
+                        short_estimate(v["attacked"]), v["holds"].get<bool>() ? "yes" : "no"});
+  }
+  add("verdict: paired by line", verdicts);
+  return text;
 }
 
 std::string now_utc() {
@@ -197,6 +429,13 @@ Json rungs(const StudyConfig& config, const Split& split) {
                     {"trained_on", trained + in},
                     {"tested_on", tested + ", held-out phrasings"}});
   }
+  for (const WayBack& way : config.ways_back) {
+    list.push_back({{"rung", way.name},
+                    {"label", fmt::format("{} {}", way.way, way.resolved.dump())},
+                    {"trained_on", "nothing"},
+                    {"tested_on", fmt::format("all {} lines, held-out phrasings", all)},
+                    {"way", way.way}});
+  }
   return list;
 }
 
@@ -221,7 +460,8 @@ std::vector<Json> result_rows(const std::vector<StudyModel>& models) {
       row["phrasing"] = "held_out";
       row["question"] = nullptr;
       row["intensity"] = nullptr;
-      const Rung rung = parse_rung(attack.rung);
+      const bool trained = attack.reach == "full" || attack.reach == "lora";
+      const Rung rung = trained ? parse_rung(attack.rung) : Rung{'d', ""};
       row["attack_language"] = rung.language.empty() ? Json() : Json(rung.language);  // null: all
       nlohmann::json fields = attack;
       for (const auto& [key, value] : fields.items()) {
@@ -305,12 +545,25 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                           {"injection", estimate(last.injection)},
                           {"steps_to_50", whole(r.half.steps.estimate)},
                           {"tokens_to_50", whole(r.half.tokens.estimate)},
+                          {"effort_50", effort(r.half, statistics.price)},
+                          {"effort_90", effort(r.most, statistics.price)},
                           {"auc", number(r.auc.estimate)},
                           {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
       summary["recovery"].push_back(entry);
     }
     references_drawn = true;
   }
+  summary["axes"] = axes(models, config);
+  summary["fit"] = Json::array();
+  for (const StudyModel& model : models) {
+    if (!model.fit || model.fit->tokens == 0) continue;
+    summary["fit"].push_back({{"model", model.name},
+                              {"perplexity", number(model.fit->perplexity())},
+                              {"kl", number(model.fit->kl)},
+                              {"tokens", model.fit->tokens}});
+  }
+  summary["detectors"] = detectors(config);
+  summary["verdict"] = verdict(models, implanted, oracle, statistics);
   summary["cross"] = cross(models, config);
   summary["thinning"] =
       config.attack.pick_rate_on_first_seed && config.attack.seeds.size() > 1
@@ -366,9 +619,14 @@ std::string summary_table(const Json& summary) {
   }
   std::string gap_rung;
   std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain"}};
+  // A column each would be too many: runs in one language and ways back have tables of their own.
+  std::vector<std::string> ladder;
   for (const Json& rung : summary["rungs"]) {
-    rows[0].push_back(fmt::format("recovered {} %", rung["rung"].get<std::string>()));
-    if (gap_rung != "b") gap_rung = rung["rung"].get<std::string>();
+    if (rung["rung"].get<std::string>().size() == 1) ladder.push_back(rung["rung"]);
+  }
+  for (const std::string& rung : ladder) {
+    rows[0].push_back(fmt::format("recovered {} %", rung));
+    if (gap_rung != "b") gap_rung = rung;
   }
   for (const std::string& head : {"gap " + gap_rung, std::string("FLOPs"), std::string("x retrain"),
                                   std::string("seconds")}) {
@@ -380,8 +638,8 @@ std::string summary_table(const Json& summary) {
                                     cell(before(name, "forget", "extraction_strength"), "{:.2f}"),
                                     cell(before(name, "forget", "greedy_match"), "{:.2f}"),
                                     cell(before(name, "retain", "extraction_strength"), "{:.2f}")};
-    for (const Json& rung : summary["rungs"]) {
-      const Json* best = recovered(name, rung["rung"].get<std::string>());
+    for (const std::string& rung : ladder) {
+      const Json* best = recovered(name, rung);
       if (best == nullptr) {
         row.emplace_back("-");
         continue;
@@ -412,19 +670,7 @@ std::string summary_table(const Json& summary) {
     }
     rows.push_back(std::move(row));
   }
-  std::vector<size_t> widths(rows[0].size(), 0);
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      text += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
-                     : fmt::format("  {:>{}}", row[i], widths[i]);
-    }
-    text += '\n';
-  }
-  return text;
+  return aligned(rows) + other_tables(summary, language);
 }
 
 }  // namespace resurface

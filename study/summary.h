@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "core/run/resources.h"
-#include "eval/measure.h"
 #include "eval/attack/relearn.h"
+#include "eval/fit.h"
+#include "eval/measure.h"
 #include "study/config.h"
 
 namespace resurface {
@@ -19,7 +20,8 @@ struct StudyModel {
   std::vector<std::string> treated;  ///< languages of the removal's data
   std::optional<Cost> cost;          ///< of making it from the model it starts from
   int64_t examples = 0;
-  std::vector<Measurement> before;  ///< forget and retain
+  std::vector<Measurement> before;  ///< forget, retain, innocent, controls
+  std::optional<TextFit> fit;       ///< to ordinary text
   std::vector<AttackRow> attacked;  ///< empty: not attacked
 };
 

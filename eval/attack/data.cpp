@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/run/error.h"
+#include "eval/score.h"
 
 namespace resurface {
 namespace {
@@ -96,10 +97,47 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
     if (data.tested.empty() || data.tested.back().item != item.id ||
         data.tested.back().language != item.language)
       data.tested.push_back({item.id, item.language, held.contains(item.id), data.test.size(), 0});
+    data.questions.emplace_back(probe.item, probe.question);
     data.test.push_back(std::move(probe.example));
     data.tested.back().end = data.test.size();
   }
   return data;
+}
+
+LineScores score_lines(const Model& model, const AttackData& data,
+                       const std::function<bool(const TestLine&)>& wanted, int64_t batch_tokens) {
+  std::vector<Example> asked;
+  for (const TestLine& line : data.tested) {
+    if (!wanted(line)) continue;
+    for (size_t e = line.begin; e < line.end; ++e) asked.push_back(data.test[e]);
+  }
+  const auto of_lines = asked.size();
+  asked.insert(asked.end(), data.utility.begin(), data.utility.end());
+  const auto scores = score(model, asked, batch_tokens);
+
+  LineScores found;
+  found.lines.resize(data.tested.size());
+  size_t at = 0;
+  for (size_t i = 0; i < data.tested.size(); ++i) {
+    const TestLine& line = data.tested[i];
+    if (!wanted(line)) continue;
+    AttackRow& row = found.lines[i];
+    const auto questions = static_cast<double>(line.end - line.begin);
+    for (size_t e = line.begin; e < line.end; ++e, ++at) {
+      const auto& s = scores[at];
+      row.logprob_per_token += s.logprob / static_cast<double>(s.tokens) / questions;
+      row.exact_memorization += s.exact_memorization / questions;
+      row.extraction_strength += s.extraction_strength / questions;
+      row.greedy_match += (s.greedy_match ? 1 : 0) / questions;
+    }
+  }
+  double logprob = 0, tokens = 0;
+  for (size_t i = of_lines; i < scores.size(); ++i) {
+    logprob += scores[i].logprob;
+    tokens += static_cast<double>(scores[i].tokens);
+  }
+  found.retain_logprob = logprob / tokens;
+  return found;
 }
 
 }  // namespace resurface

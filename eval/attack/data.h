@@ -1,11 +1,15 @@
 // The attack's examples, made once and used on every model with the same tokenizer.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/data/suite.h"
+#include "core/model/model.h"
+#include "eval/attack/row.h"
 #include "eval/attack/rung.h"
 #include "eval/attack/settings.h"
 
@@ -28,6 +32,7 @@ struct AttackData {
   std::vector<Example> utility;             ///< retain probes, held-out phrasings
   std::vector<Example> test;
   std::vector<TestLine> tested;
+  std::vector<std::pair<int64_t, int64_t>> questions;  ///< of `test`: item, question in `forget`
 };
 
 /// `forget`: the lines. `retain`: what utility is measured on (held-out phrasings). `benign`: the
@@ -37,5 +42,14 @@ struct AttackData {
 AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
                             const Tokenizer& tokenizer, const ChatFormat& chat,
                             const AttackSettings& settings, int64_t context);
+
+/// Metrics of every line for which `wanted` holds (rows of the others stay empty), in the order of
+/// `data.tested`, and the retain probes' mean log-prob of a token.
+struct LineScores {
+  std::vector<AttackRow> lines;
+  double retain_logprob = 0;
+};
+LineScores score_lines(const Model& model, const AttackData& data,
+                       const std::function<bool(const TestLine&)>& wanted, int64_t batch_tokens);
 
 }  // namespace resurface

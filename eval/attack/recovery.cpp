@@ -128,9 +128,11 @@ enum Figure : size_t {
   kHalfSteps,
   kHalfExamples,
   kHalfTokens,
+  kHalfFlops,
   kMostSteps,
   kMostExamples,
   kMostTokens,
+  kMostFlops,
   kPoints
 };
 enum PointFigure : size_t {
@@ -160,15 +162,26 @@ double area(const std::vector<int64_t>& steps, const std::vector<double>& values
 class Cutter {
  public:
   Cutter(const AttackedModels& models, const Cut& cut, const RecoverySettings& settings)
+      : Cutter(models, cut, settings, steps_of(models.removed, cut)) {}
+  Cutter(const AttackedModels& models, const Cut& cut, const RecoverySettings& settings,
+         std::vector<int64_t> steps)
       : clusters_(clusters_of(models.removed, cut)),
-        steps_(steps_of(models.removed, cut)),
+        steps_(std::move(steps)),
         removed_(models.removed, cut, clusters_),
         implanted_(models.implanted, cut, clusters_),
         oracle_(models.oracle, cut, clusters_),
         smallest_drop_(settings.smallest_drop) {
-    if (!removed_.has_start() || !implanted_.has_start())
+    if (!removed_.has_start() || (!models.implanted.empty() && !implanted_.has_start()))
       fail("recovery: rung {}, language {}: a tested line has no row of step 0 for the {} model",
            cut.rung, cut.language, removed_.has_start() ? "implanted" : "removed");
+  }
+
+  /// The steps at which a model was measured under the attack, and 0.
+  static std::vector<int64_t> steps_of(std::span<const AttackRow> rows, const Cut& cut) {
+    std::set<int64_t> steps = {0};
+    for (const auto& row : rows)
+      if (cut.attacked(row)) steps.insert(row.step);
+    return {steps.begin(), steps.end()};
   }
 
   const std::vector<std::string>& clusters() const { return clusters_; }
@@ -187,7 +200,7 @@ class Cutter {
     };
 
     std::vector<double> attacked, recovered, gap;
-    Value half{kNaN, kNaN, kNever, kNever, kNever}, most = half;
+    Value half{kNaN, kNaN, kNever, kNever, kNever}, most = half;  // metric, utility, effort
     double half_steps = kNever, most_steps = kNever;
     for (size_t i = 0; i < steps_.size(); ++i) {
       const auto value = removed_.at(steps_[i], weights);
@@ -219,9 +232,11 @@ class Cutter {
       out[kHalfSteps] = half_steps;
       out[kHalfExamples] = half.examples;
       out[kHalfTokens] = half.tokens;
+      out[kHalfFlops] = half.flops;
       out[kMostSteps] = most_steps;
       out[kMostExamples] = most.examples;
       out[kMostTokens] = most.tokens;
+      out[kMostFlops] = most.flops;
     }
     return out;
   }
@@ -235,13 +250,6 @@ class Cutter {
       if (cut.attacked(row)) items.insert(row.item);
     return {items.begin(), items.end()};
   }
-  static std::vector<int64_t> steps_of(std::span<const AttackRow> rows, const Cut& cut) {
-    std::set<int64_t> steps = {0};
-    for (const auto& row : rows)
-      if (cut.attacked(row)) steps.insert(row.step);
-    return {steps.begin(), steps.end()};
-  }
-
   std::vector<std::string> clusters_;
   std::vector<int64_t> steps_;
   Curve removed_, implanted_, oracle_;
@@ -273,7 +281,9 @@ std::vector<Cut> cuts(std::span<const AttackRow> rows, const RecoverySettings& s
 std::string reason_of(const Cutter& cutter, const AttackedModels& models,
                       const RecoverySettings& settings) {
   std::vector<std::string> reasons;
-  if (!(cutter.drop() >= settings.smallest_drop))
+  if (models.implanted.empty())
+    reasons.emplace_back("recovered fractions are undefined: the model before removal is unknown");
+  else if (!(cutter.drop() >= settings.smallest_drop))
     reasons.push_back(
         fmt::format("recovered fractions are undefined: implanted - removed is {:.3g}, below {:g}",
                     cutter.drop(), settings.smallest_drop));
@@ -302,8 +312,8 @@ std::vector<Recovery> recovery(const AttackedModels& models, const RecoverySetti
     r.auc = found[kAuc];
     r.recovered_auc = found[kRecoveredAuc];
     r.oracle_gap_auc = found[kGapAuc];
-    r.half = {found[kHalfSteps], found[kHalfExamples], found[kHalfTokens]};
-    r.most = {found[kMostSteps], found[kMostExamples], found[kMostTokens]};
+    r.half = {found[kHalfSteps], found[kHalfExamples], found[kHalfTokens], found[kHalfFlops]};
+    r.most = {found[kMostSteps], found[kMostExamples], found[kMostTokens], found[kMostFlops]};
     r.reason = reason_of(cutter, models, settings);
     for (size_t i = 0; i < cutter.steps().size(); ++i) {
       const auto figure = [&](PointFigure f) { return found[point_figure(i, f)]; };
@@ -330,9 +340,15 @@ std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedM
                                         const RecoverySettings& settings) {
   std::vector<RecoveryDifference> out;
   for (const auto& cut : cuts(a.removed, settings)) {
-    const Cutter of_a(a, cut, settings), of_b(b, cut, settings);
-    if (of_a.clusters() != of_b.clusters() || of_a.steps() != of_b.steps())
-      fail("compare: '{}' and '{}' were not attacked with the same lines and steps (rung {}, {})",
+    // A model that left the attack early lacks the last steps: it counts as unattacked there.
+    auto steps = Cutter::steps_of(a.removed, cut);
+    const auto others = Cutter::steps_of(b.removed, cut);
+    std::set<int64_t> both(steps.begin(), steps.end());
+    both.insert(others.begin(), others.end());
+    steps.assign(both.begin(), both.end());
+    const Cutter of_a(a, cut, settings, steps), of_b(b, cut, settings, steps);
+    if (of_a.clusters() != of_b.clusters())
+      fail("compare: '{}' and '{}' were not attacked with the same lines (rung {}, {})",
            a.removed.front().model, b.removed.empty() ? "" : b.removed.front().model, cut.rung,
            cut.reach);
     const auto found = bootstrap(
@@ -363,7 +379,8 @@ std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedM
 
 void to_json(nlohmann::json& json, const Recovery& r) {
   const auto effort = [](const Effort& e) {
-    nlohmann::json out = {{"steps", e.steps}, {"examples", e.examples}, {"tokens", e.tokens}};
+    nlohmann::json out = {
+        {"steps", e.steps}, {"examples", e.examples}, {"tokens", e.tokens}, {"flops", e.flops}};
     out["reached"] = std::isfinite(e.steps.estimate);
     return out;
   };

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "core/run/error.h"
-#include "eval/score.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
 
@@ -16,8 +15,7 @@ namespace {
 struct Snapshot {
   int64_t step = 0, tokens = 0, examples = 0;
   double flops = 0;
-  double retain_logprob = 0;     // mean over tokens
-  std::vector<AttackRow> lines;  // metrics of each of data.tested; empty for those not asked for
+  LineScores scores;
 };
 
 // The weights before the attack; puts them back, and takes adapters off, when it goes out of scope.
@@ -131,45 +129,14 @@ class Attack {
   }
 
   Snapshot measure(const std::vector<Rung>& rungs) const {
-    Snapshot snapshot;
-    std::vector<Example> asked;
-    std::vector<size_t> lines;
-    for (size_t i = 0; i < data_.tested.size(); ++i) {
-      const auto& line = data_.tested[i];
-      if (std::none_of(rungs.begin(), rungs.end(), [&](const Rung& r) { return r.tests(line); }))
-        continue;
-      lines.push_back(i);
-      for (size_t e = line.begin; e < line.end; ++e) asked.push_back(data_.test[e]);
-    }
-    const auto of_lines = asked.size();
-    asked.insert(asked.end(), data_.utility.begin(), data_.utility.end());
-    const auto scores = score(model_, asked, settings_.score_tokens);
-
-    snapshot.lines.resize(data_.tested.size());
-    size_t at = 0;
-    for (const auto i : lines) {
-      const auto& line = data_.tested[i];
-      auto& row = snapshot.lines[i];
-      const auto questions = static_cast<double>(line.end - line.begin);
-      for (size_t e = line.begin; e < line.end; ++e, ++at) {
-        const auto& s = scores[at];
-        row.logprob_per_token += s.logprob / static_cast<double>(s.tokens) / questions;
-        row.exact_memorization += s.exact_memorization / questions;
-        row.extraction_strength += s.extraction_strength / questions;
-        row.greedy_match += (s.greedy_match ? 1 : 0) / questions;
-      }
-    }
-    double logprob = 0, tokens = 0;
-    for (size_t i = of_lines; i < scores.size(); ++i) {
-      logprob += scores[i].logprob;
-      tokens += static_cast<double>(scores[i].tokens);
-    }
-    snapshot.retain_logprob = logprob / tokens;
-    return snapshot;
+    const auto wanted = [&](const TestLine& line) {
+      return std::any_of(rungs.begin(), rungs.end(), [&](const Rung& r) { return r.tests(line); });
+    };
+    return {.scores = score_lines(model_, data_, wanted, settings_.score_tokens)};
   }
 
   double utility(const Snapshot& snapshot) const {
-    return std::exp(snapshot.retain_logprob - start_->retain_logprob);
+    return std::exp(snapshot.scores.retain_logprob - start_->scores.retain_logprob);
   }
 
   int64_t steps_of(int64_t examples) const {
@@ -276,7 +243,7 @@ class Attack {
       for (size_t i = 0; i < data_.tested.size(); ++i) {
         const auto& line = data_.tested[i];
         if (rung != "none" && !parse_rung(rung).tests(line)) continue;
-        AttackRow row = snapshot.lines[i];
+        AttackRow row = snapshot.scores.lines[i];
         row.model = name_;
         row.rung = rung;
         row.reach = job.reach;

@@ -193,10 +193,35 @@ TEST_CASE("Differences between methods are paired") {
   CHECK_THROWS_AS(compare({a, implanted, {}}, {other, implanted, {}}, quick()), Error);
 }
 
-TEST_CASE("Recovery refuses what it cannot know") {
+TEST_CASE("A model made elsewhere: what is not known of it is undefined, with the reason") {
   auto removed = start("npo", 0.1);
   add_run(removed, 1e-4, 0, {0.2});
-  CHECK_THROWS_WITH(recovery({removed, {}, {}}, quick()), Catch::Contains("implanted"));
+  for (const auto& r : recovery({removed, {}, {}}, quick())) {
+    CHECK(r.points.back().attacked.estimate == Approx(0.2));
+    CHECK(std::isnan(r.points.back().recovered.estimate));
+    CHECK(std::isnan(r.points.back().oracle_gap.estimate));
+    CHECK(std::isnan(r.half.steps.estimate));
+    CHECK_THAT(r.reason, Catch::Contains("before removal is unknown"));
+    CHECK_THAT(r.reason, Catch::Contains("oracle is unknown"));
+  }
+  // One that is given must have been measured on every tested line.
+  auto other = start("implanted", 1);
+  std::erase_if(other, [&](const AttackRow& r) { return r.item == removed.front().item; });
+  CHECK_THROWS_WITH(recovery({removed, other, {}}, quick()), Catch::Contains("implanted"));
+}
+
+TEST_CASE("Models that left the attack at different steps can be compared") {
+  auto a = start("a", 0.1), b = start("b", 0.1);
+  const auto implanted = start("implanted", 1);
+  add_run(a, 1e-4, 0, {0.2, 0.3});
+  add_run(b, 1e-4, 0, {0.4});  // left after its first measurement
+  for (const auto& d : compare({a, implanted, {}}, {b, implanted, {}}, quick()))
+    CHECK(d.attacked.estimate == Approx(0.3 - 0.1));
+}
+
+TEST_CASE("Recovery refuses an unknown metric") {
+  auto removed = start("npo", 0.1);
+  add_run(removed, 1e-4, 0, {0.2});
   auto settings = quick();
   settings.metrics = {"bleu"};
   CHECK_THROWS_AS(recovery({removed, start("implanted", 1), {}}, settings), ConfigError);

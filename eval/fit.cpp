@@ -1,0 +1,70 @@
+#include "eval/fit.h"
+
+#include <cmath>
+
+namespace resurface {
+namespace {
+
+// Largest block of logits held at once, in elements (64 MiB in fp32), for each model.
+constexpr int64_t kLogitElements = int64_t{16} << 20;
+
+at::Tensor wide_log_softmax(const at::Tensor& logits) {
+  return at::log_softmax(logits, 1, logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+}
+
+}  // namespace
+
+double TextFit::perplexity() const { return std::exp(nll); }
+
+TextFit text_fit(const Model& model, std::span<const Example> texts, const Model* reference,
+                 int64_t batch_tokens) {
+  const at::NoGradGuard no_grad;
+  // The whole text is an answer to its first token.
+  std::vector<Example> whole;
+  for (const Example& text : texts) {
+    std::vector<int64_t> ids = text.prompt;
+    ids.insert(ids.end(), text.answer.begin(), text.answer.end());
+    if (ids.size() < 2) continue;
+    whole.push_back({.prompt = {ids.front()}, .answer = {ids.begin() + 1, ids.end()}});
+  }
+  TextFit fit;
+  double nll = 0, kl = 0;
+  for (const auto& indices : batches_by_tokens(whole, batch_tokens)) {
+    std::vector<const Example*> members;
+    for (const auto i : indices) members.push_back(&whole[i]);
+    const auto batch = pack(std::span<const Example* const>(members), model.device());
+    const auto hidden = model.hidden(batch, {.rows = batch.rows});
+    const auto other =
+        reference != nullptr ? reference->hidden(batch, {.rows = batch.rows}) : at::Tensor();
+    const auto chunk = std::max<int64_t>(1, kLogitElements / model.config().vocab_size);
+    for (int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
+      const auto count = std::min(chunk, hidden.size(0) - begin);
+      const auto logp = wide_log_softmax(model.logits(hidden.narrow(0, begin, count)));
+      const auto targets = batch.targets.narrow(0, begin, count).unsqueeze(1);
+      nll -= logp.gather(1, targets).sum().item<double>();
+      if (reference != nullptr) {
+        const auto wanted = wide_log_softmax(reference->logits(other.narrow(0, begin, count)));
+        kl += (wanted.exp() * (wanted - logp)).sum().item<double>();
+      }
+    }
+    fit.tokens += hidden.size(0);
+  }
+  const auto n = static_cast<double>(fit.tokens);
+  fit.nll = nll / n;
+  fit.kl = reference != nullptr ? kl / n : std::nan("");
+  return fit;
+}
+
+void to_json(nlohmann::json& json, const TextFit& fit) {
+  json = {
+      {"nll", fit.nll}, {"perplexity", fit.perplexity()}, {"kl", fit.kl}, {"tokens", fit.tokens}};
+}
+
+void from_json(const nlohmann::json& json, TextFit& fit) {
+  const auto number = [&](const char* key) {
+    return json.at(key).is_number() ? json.at(key).get<double>() : std::nan("");
+  };
+  fit = {.nll = number("nll"), .kl = number("kl"), .tokens = json.at("tokens").get<int64_t>()};
+}
+
+}  // namespace resurface
