@@ -8,6 +8,7 @@
 
 #include "core/run/resources.h"
 #include "core/tensor/block_cache.h"
+#include "core/tensor/ops.h"
 #include "core/text/chat.h"
 #include "eval/relearn.h"
 #include "eval/score.h"
@@ -97,6 +98,34 @@ Found stacked(Work& work) {
   return found;
 }
 
+/// Seconds of the sweep's products with the frozen weights alone, at the stack's row counts:
+/// forward and input gradient of every step, forward of every measurement. Nothing that keeps each
+/// run equal to itself can leave them out, so products / one by one is the least ratio there can
+/// be.
+double products(Work& work) {
+  const at::NoGradGuard no_grad;
+  const auto runs = std::ssize(work.runs);
+  const auto tokens = [](std::span<const Example> examples) {
+    return std::accumulate(examples.begin(), examples.end(), int64_t{0},
+                           [](int64_t sum, const Example& e) { return sum + e.size() - 1; });
+  };
+  const auto once = [&](int64_t rows, bool backward) {
+    for (const Linear* linear : work.model.linears()) {
+      const at::Tensor x = at::ones({rows, linear->weight.size(1)});
+      const at::Tensor y = resurface::linear(x, linear->weight);
+      if (backward) resurface::linear(y, linear->weight.t());
+    }
+  };
+  const int64_t a_step =
+      work.settings.batch_size * runs * tokens(work.data.lines) / std::ssize(work.data.lines);
+  const Timer timer;
+  for (int64_t step = 1; step <= kSteps; ++step) {
+    once(a_step, true);
+    if (measured(step)) once(runs * tokens(work.asked), false);
+  }
+  return timer.seconds();
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -139,10 +168,11 @@ Work quickstart(const std::filesystem::path& world, const std::filesystem::path&
 int bench(int64_t rounds, const std::filesystem::path& folder) {
   Work work = quickstart("suites/world", folder);
   Found alone, together;
-  std::vector<double> alone_seconds, together_seconds, ratios;
+  std::vector<double> alone_seconds, together_seconds, product_seconds, ratios;
   for (int64_t round = 0; round <= rounds; ++round) {  // round 0 warms up
     alone = one_by_one(work);
     together = stacked(work);
+    const double least = products(work);
     std::cerr << fmt::format(
         "round {} of {}{}: one by one {:.2f} s (training {:.2f}), stacked {:.2f} s (training "
         "{:.2f})\n",
@@ -151,6 +181,7 @@ int bench(int64_t rounds, const std::filesystem::path& folder) {
     if (round == 0 && rounds > 0) continue;
     alone_seconds.push_back(alone.total());
     together_seconds.push_back(together.total());
+    product_seconds.push_back(least);
     ratios.push_back(together.total() / alone.total());
   }
   double logprob = 0, adapter = 0;  // largest difference: nats a token; relative to the adapter
@@ -176,6 +207,7 @@ int bench(int64_t rounds, const std::filesystem::path& folder) {
                               {"stacked_seconds", median(together_seconds)},
                               {"stacked_training_seconds", together.training},
                               {"ratio", median(ratios)},
+                              {"products_seconds", median(product_seconds)},
                               {"max_logprob_difference", logprob},
                               {"max_adapter_difference", adapter}}
                    .dump(2)
