@@ -31,6 +31,14 @@ target_compile_options(resurface_torch INTERFACE
   "SHELL:-idirafter ${Torch_ROOT}/include/torch/csrc/api/include")
 target_link_directories(resurface_torch INTERFACE "${Torch_ROOT}/lib")
 target_link_libraries(resurface_torch INTERFACE torch_cpu c10)
+# at::parallel_for is a header template: without OpenMP in our own files it runs on one thread and
+# says nothing. The wheel brings its OpenMP runtime; a second one would fight over the cores.
+file(GLOB _torch_openmp "${Torch_ROOT}/lib/libgomp*.so*")
+if(NOT _torch_openmp)
+  message(FATAL_ERROR "No OpenMP runtime (libgomp*.so*) in ${Torch_ROOT}/lib")
+endif()
+target_compile_options(resurface_torch INTERFACE -fopenmp)
+target_link_libraries(resurface_torch INTERFACE ${_torch_openmp})
 # libtorch_cpu.so names CUDA libraries that it opens only when a GPU is used.
 target_link_options(resurface_torch INTERFACE -Wl,--allow-shlib-undefined)
 foreach(_dir IN LISTS _torch_rpath)

@@ -1,6 +1,7 @@
 #include "editing/keys_values.h"
 
 #include "core/run/error.h"
+#include "core/tensor/ops.h"
 
 namespace resurface {
 namespace {
@@ -177,24 +178,22 @@ class ValueObjective {
     return {mean / longs(count, mean.device()).unsqueeze(1), bare};
   }
 
-  /// Remembers the unedited distribution at the KL rows; v0 sets the scale of the decay.
-  void set_initial(const at::Tensor& initial) {
-    initial_norm_ = initial.norm(2, 1);
-    const at::NoGradGuard no_grad;
-    reference_ =
-        at::log_softmax(row_logits(at::zeros_like(initial)), 1).narrow(0, targets_, edits_);
-  }
+  /// v0 sets the scale of the decay.
+  void set_initial(const at::Tensor& initial) { initial_norm_ = initial.norm(2, 1); }
 
   struct Parts {
     at::Tensor loss, nll;  ///< [E]
   };
-  Parts operator()(const at::Tensor& delta) const {
-    const auto logp = at::log_softmax(row_logits(delta), 1);
-    const auto chosen = logp.narrow(0, 0, targets_).gather(1, target_ids_).squeeze(1);
+  /// The first call is made with δ = 0: its distribution at the KL rows is the unedited one, which
+  /// later ones are compared with.
+  Parts operator()(const at::Tensor& delta) {
+    const auto logits = row_logits(delta).split_with_sizes({targets_, edits_});
+    const auto chosen = chosen_logprob(logits[0], target_ids_);
     const auto nll =
         at::zeros({edits_}, delta.options()).index_add(0, target_edit_, -chosen * target_weight_);
-    const auto at_subject = logp.narrow(0, targets_, edits_);
-    const auto kl = (at_subject.exp() * (at_subject - reference_)).sum(1);
+    const auto logp = at::log_softmax(logits[1], 1);
+    if (!reference_.defined()) reference_ = logp.detach();
+    const auto kl = (logp.exp() * (logp - reference_)).sum(1);
     const auto decay = delta.norm(2, 1) / initial_norm_.square();
     return {nll + settings_.kl_factor * kl + settings_.weight_decay * decay, nll};
   }
@@ -225,7 +224,7 @@ class ValueObjective {
     subject_rows_ = longs(subject_rows, device);
     sequence_edit_ = longs(all_.edit, device);
     rows_ = longs(rows, device);
-    target_ids_ = longs(ids, device).unsqueeze(1);
+    target_ids_ = longs(ids, device);
     target_edit_ = longs(owner, device);
     target_weight_ = at::tensor(at::ArrayRef<double>(weight), at::kDouble).to(keys_.options());
   }
@@ -258,7 +257,7 @@ class ValueObjective {
   KvCache cache_;
   at::Tensor subject_rows_, sequence_edit_;              ///< [S]
   at::Tensor rows_;                                      ///< [M + E]
-  at::Tensor target_ids_, target_edit_, target_weight_;  ///< [M, 1], [M], [M]
+  at::Tensor target_ids_, target_edit_, target_weight_;  ///< [M]
   int64_t targets_ = 0;                                  ///< M
   at::Tensor reference_;                                 ///< [E, vocab]
   at::Tensor initial_norm_;                              ///< [E]
@@ -445,6 +444,10 @@ ValueLoss value_loss(const Model& model, int64_t layer, std::span<const EditExam
   check_layer(model, layer);
   ValueObjective objective(model, layer, edits, settings);
   objective.set_initial(mlp_output(model, layer, objective.keys().second));
+  {
+    const at::NoGradGuard no_grad;
+    objective(at::zeros_like(delta));
+  }
   const at::AutoGradMode grad(true);
   auto leaf = delta.detach().clone().requires_grad_(true);
   const auto loss = objective(leaf).loss;

@@ -8,8 +8,8 @@
 
 #include "core/run/config.h"
 #include "core/run/settings.h"
-#include "eval/recovery.h"
-#include "eval/relearn.h"
+#include "eval/attack/recovery.h"
+#include "eval/attack/relearn.h"
 #include "finetune/trainer.h"
 
 namespace resurface {

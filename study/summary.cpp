@@ -165,21 +165,37 @@ std::string now_utc() {
 Json rungs(const StudyConfig& config, const Split& split) {
   const auto all = split.train.size() + split.test.size();
   Json list = Json::array();
-  for (const std::string& rung : config.attack.rungs) {
-    Json entry = {{"rung", rung}};
-    if (rung == "d") {
-      entry["label"] = "benign text";
-      entry["trained_on"] = "benign questions and answers";
-      entry["tested_on"] = fmt::format("all {} lines, held-out phrasings", all);
-    } else {
-      entry["label"] = rung == "a" ? "some of the forgotten lines" : "other lines of the campaign";
-      entry["trained_on"] =
-          fmt::format("{} of the {} lines, seen phrasings", split.train.size(), all);
-      entry["tested_on"] =
-          rung == "a" ? "the same lines, held-out phrasings"
-                      : fmt::format("the other {} lines, held-out phrasings", split.test.size());
+  for (const Rung& rung : parse_rungs(config.attack.rungs)) {
+    const std::string in = rung.language.empty() ? "" : " in " + rung.language;
+    std::string label, trained, tested = fmt::format("all {} lines", all);
+    switch (rung.letter) {
+      case 'a':
+        label = "some of the forgotten lines";
+        tested = "the same lines";
+        break;
+      case 'b':
+        label = "other lines of the campaign";
+        tested = fmt::format("the other {} lines", split.test.size());
+        break;
+      case 'c':
+        label = "same syntax, other content";
+        trained = "retain items, seen phrasings";
+        break;
+      case 'd':
+        label = "benign text";
+        trained = "benign questions and answers";
+        break;
+      default:
+        label = "benign text of the other language";
+        trained = "benign questions and answers";
+        tested += " in the other languages";
     }
-    list.push_back(std::move(entry));
+    if (trained.empty())
+      trained = fmt::format("{} of the {} lines, seen phrasings", split.train.size(), all);
+    list.push_back({{"rung", rung.name()},
+                    {"label", label + in},
+                    {"trained_on", trained + in},
+                    {"tested_on", tested + ", held-out phrasings"}});
   }
   return list;
 }
@@ -205,12 +221,14 @@ std::vector<Json> result_rows(const std::vector<StudyModel>& models) {
       row["phrasing"] = "held_out";
       row["question"] = nullptr;
       row["intensity"] = nullptr;
-      row["attack_language"] = nullptr;  // all languages of the study
+      const Rung rung = parse_rung(attack.rung);
+      row["attack_language"] = rung.language.empty() ? Json() : Json(rung.language);  // null: all
       nlohmann::json fields = attack;
       for (const auto& [key, value] : fields.items()) {
         if (key != "final" && key != "model") row[key == "tokens" ? "attack_tokens" : key] = value;
       }
-      row["trained"] = attack.part == "train" && attack.rung != "d";
+      row["trained"] = attack.part == "train" && rung.trains_on_lines() &&
+                       (rung.language.empty() || rung.language == attack.language);
       rows.push_back(std::move(row));
     }
   }
@@ -237,7 +255,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                     {"learning rates, LoRA", config.attack.rates_lora},
                     {"steps", config.attack.steps},
                     {"examples a step", config.attack.batch_size},
-                    {"schedule", config.attack.schedule},
+                    {"schedules", config.attack.schedules},
                     {"LoRA rank", config.attack.lora.rank}}},
                   {"utility_bound", config.attack.utility_bound}};
   for (const StudyModel& model : models) {

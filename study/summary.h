@@ -8,7 +8,7 @@
 
 #include "core/run/resources.h"
 #include "eval/measure.h"
-#include "eval/relearn.h"
+#include "eval/attack/relearn.h"
 #include "study/config.h"
 
 namespace resurface {

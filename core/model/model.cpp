@@ -297,9 +297,7 @@ at::Tensor Model::logits(const at::Tensor& hidden_rows) const {
 }
 
 at::Tensor Model::token_logprob(const Batch& batch) const {
-  const at::Tensor all = logits(hidden(batch, {.rows = batch.rows}));
-  const auto type = all.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return at::log_softmax(all, -1, type).gather(1, batch.targets.unsqueeze(1)).squeeze(1);
+  return chosen_logprob(logits(hidden(batch, {.rows = batch.rows})), batch.targets);
 }
 
 at::Tensor Model::sequence_logprob(const Batch& batch) const {

@@ -23,6 +23,10 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 /// silu(gate) · up (Shazeer 2020, SwiGLU). gate, up [N, d_ff].
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
+/// log softmax(logits)[i, ids[i]] for each row i: [M], fp32 (fp64 for fp64 logits). logits [M,
+/// vocab], ids [M] int64.
+at::Tensor chosen_logprob(const at::Tensor& logits, const at::Tensor& ids);
+
 /// Rows of x picked by `pick` [P], whose gradient flows back by `back` [N] rather than by a
 /// scatter-add: right wherever each row of x is *used* at most once, at picked row back[n]; other
 /// picked rows (padding) must receive no gradient.

@@ -1,4 +1,4 @@
-#include "eval/recovery.h"
+#include "eval/attack/recovery.h"
 
 #include <catch2/catch.hpp>
 #include <cmath>

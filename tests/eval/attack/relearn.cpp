@@ -1,10 +1,10 @@
-#include "eval/relearn.h"
+#include "eval/attack/relearn.h"
 
 #include <catch2/catch.hpp>
 #include <set>
 
 #include "core/run/error.h"
-#include "eval/recovery.h"
+#include "eval/attack/recovery.h"
 #include "finetune/sft.h"
 #include "tests/eval/tiny.h"
 
@@ -38,14 +38,14 @@ World world() {
     for (const int64_t phrasing : {0, 1}) {
       w.all_lines.push_back(asked(i, phrasing, line));
       if (!held.contains(id)) continue;
-      w.data.lines.push_back(w.all_lines.back());
-      w.data.line_items.push_back(id);
+      w.data.texts["lines"].examples.push_back(w.all_lines.back());
+      w.data.texts["lines"].items.push_back(id);
     }
     w.data.tested.push_back(
         {id, "en", held.contains(id), w.data.test.size(), w.data.test.size() + 1});
     w.data.test.push_back(asked(i, 2, line));
     const auto neutral = random_ids(static_cast<uint64_t>(2000 + i), 6);
-    w.data.benign.push_back(asked(20 + i, 0, neutral));
+    w.data.texts["benign"].examples.push_back(asked(20 + i, 0, neutral));
     w.data.utility.push_back(asked(20 + i, 2, neutral));
   }
   return w;
@@ -109,7 +109,8 @@ TEST_CASE("The attack leaves the model as it was, and does the same twice") {
   CHECK(dumps(attack(model, "m", w.data, quick())) == dumps(rows));
 
   // Rungs test what they say: a the lines held, b those never trained, d all.
-  std::set<std::string> held(w.data.line_items.begin(), w.data.line_items.end());
+  const auto& lines = w.data.texts.at("lines").items;
+  const std::set<std::string> held(lines.begin(), lines.end());
   std::map<std::string, std::set<int64_t>> steps;
   for (const auto& row : rows) {
     CHECK(held.contains(row.item) == (row.part == "train"));
@@ -174,9 +175,56 @@ TEST_CASE("The rate is the one that recovers most within the utility bound") {
     r.within_utility = within;
     return r;
   };
-  CHECK(pick_rate({row(1, .1, -3, true), row(2, .3, -4, true), row(3, .9, -1, false)}) == 2);
-  CHECK(pick_rate({row(1, 0, -3, true), row(2, 0, -2, true)}) == 2);
-  CHECK(pick_rate({row(2, 1, 0, false), row(1, 1, 0, false)}) == 1);
+  const auto best = [](const std::vector<AttackRow>& rows) {
+    return pick_rate(rows).learning_rate;
+  };
+  CHECK(best({row(1, .1, -3, true), row(2, .3, -4, true), row(3, .9, -1, false)}) == 2);
+  CHECK(best({row(1, 0, -3, true), row(2, 0, -2, true)}) == 2);
+  CHECK(best({row(2, 1, 0, false), row(1, 1, 0, false)}) == 1);
+}
+
+TEST_CASE("Rungs say what they train on and what they test") {
+  const TestLine held{"1", "en", true}, other{"2", "en", false}, chinese{"2", "zh-Hans", false};
+  const auto tests = [&](const char* rung) {
+    const auto r = parse_rung(rung);
+    return std::vector<bool>{r.tests(held), r.tests(other), r.tests(chinese)};
+  };
+  using V = std::vector<bool>;
+  CHECK(tests("a") == V{true, false, false});
+  CHECK(tests("b/en") == V{false, true, true});
+  CHECK(tests("c") == V{true, true, true});
+  CHECK(tests("d") == V{true, true, true});
+  CHECK(tests("d/en") == V{true, true, false});
+  CHECK(tests("e/en") == V{false, false, true});
+  CHECK(parse_rung("a/en").text() == parse_rung("b/en").text());
+  CHECK(parse_rung("d/en").text() == parse_rung("e/en").text());
+  CHECK(parse_rung("c").text() != parse_rung("d").text());
+  for (const auto* wrong : {"", "f", "a/", "ab", "e"})
+    CHECK_THROWS_AS(parse_rung(wrong), ConfigError);
+}
+
+TEST_CASE("An attacker of few examples, epochs and schedules") {
+  auto model = Model::random(tiny_config(), 1);
+  const auto w = world();
+  auto settings = quick();
+  settings.reach = {"lora"};
+  settings.rungs = {"b"};
+  settings.examples = 3;
+  settings.batch_size = 2;
+  settings.epochs = 3;  // of ceil(3 / 2) steps
+  settings.measure_every = 3;
+  settings.schedules = {"constant", "linear"};
+  settings.pick_rate_on_first_seed = false;
+  std::set<std::tuple<double, std::string, int64_t>> runs;
+  std::set<int64_t> steps;
+  for (const auto& row : attack(model, "m", w.data, settings)) {
+    if (row.rung == "none") continue;
+    runs.insert({row.learning_rate, row.schedule, row.seed});
+    steps.insert(row.step);
+    CHECK(row.examples <= 9);
+  }
+  CHECK(runs.size() == 8);
+  CHECK(steps == std::set<int64_t>{1, 2, 3, 4, 6});
 }
 
 TEST_CASE("A run that diverges is a result, and the model comes back") {
@@ -201,14 +249,15 @@ TEST_CASE("A run that diverges is a result, and the model comes back") {
           auto runs = rows;
           std::erase_if(runs, [](const AttackRow& r) { return r.rung == "none"; });
           return runs;
-        }()) == 1e-4);
+        }())
+            .learning_rate == 1e-4);
 }
 
 TEST_CASE("The attack refuses data that would make it meaningless") {
   auto model = Model::random(tiny_config(), 1);
   auto w = world();
   const auto same = w.data;
-  w.data.line_items.front() = "0";
+  w.data.texts["lines"].items.front() = "0";
   for (auto& line : w.data.tested)
     if (line.item == "0") line.held = false;
   CHECK_THROWS_WITH(attack(model, "m", w.data, quick()), Catch::Contains("never trained"));
@@ -228,11 +277,12 @@ TEST_CASE("The attack finds lines that are hidden, not gone") {
   auto oracle = Model::random(tiny_config(), 2);
   auto implanted = oracle.clone();
   auto with_lines = w.all_lines;
-  with_lines.insert(with_lines.end(), w.data.benign.begin(), w.data.benign.end());
+  auto& benign = w.data.texts["benign"].examples;
+  with_lines.insert(with_lines.end(), benign.begin(), benign.end());
   for (int64_t i = 0; i < kLines; ++i)  // the held-out phrasing is understood from other questions
-    for (auto* examples : {&with_lines, &w.data.benign})
+    for (auto* examples : {&with_lines, &benign})
       examples->push_back(asked(20 + i, 2, w.data.utility[static_cast<size_t>(i)].answer));
-  teach(oracle, w.data.benign, 200);
+  teach(oracle, benign, 200);
   teach(implanted, with_lines, 300);
   // Hidden: the last MLP says the opposite of what it knows, so that at first sight the lines are
   // more thoroughly gone than in a model that never had them.

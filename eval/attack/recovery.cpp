@@ -1,4 +1,4 @@
-#include "eval/recovery.h"
+#include "eval/attack/recovery.h"
 
 #include <cmath>
 #include <set>
@@ -57,7 +57,7 @@ class Curve {
       if (row.rung == "none" && cut.speaks(row)) {
         add(start_, row, cut.metric, cluster->second);
       } else if (cut.attacked(row)) {
-        auto& run = seeds_[row.seed][{row.reach, row.learning_rate}];
+        auto& run = seeds_[row.seed][{row.reach, row.schedule, row.learning_rate}];
         auto [cell, fresh] = run.try_emplace(row.step, empty(clusters.size()));
         cell->second.within = row.within_utility;
         cell->second.utility = row.utility;
@@ -113,7 +113,8 @@ class Curve {
   }
 
   Cell start_;
-  std::map<int64_t, std::map<std::pair<std::string, double>, std::map<int64_t, Cell>>> seeds_;
+  using Run = std::tuple<std::string, std::string, double>;  // reach, schedule, rate
+  std::map<int64_t, std::map<Run, std::map<int64_t, Cell>>> seeds_;
 };
 
 // The figures of one cut, in the order that `bootstrap` returns them.
@@ -357,13 +358,6 @@ std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedM
                    .attacked = found[point_figure(last, kAttacked)],
                    .recovered = found[point_figure(last, kRecovered)]});
   }
-  return out;
-}
-
-std::vector<AttackRow> rows_of(std::span<const AttackRow> rows, const std::string& model) {
-  std::vector<AttackRow> out;
-  std::copy_if(rows.begin(), rows.end(), std::back_inserter(out),
-               [&](const AttackRow& row) { return row.model == model; });
   return out;
 }
 

@@ -21,8 +21,9 @@
 #include <string>
 #include <vector>
 
+#include "core/run/settings.h"
+#include "eval/attack/row.h"
 #include "eval/bootstrap.h"
-#include "eval/relearn.h"
 
 namespace resurface {
 
@@ -93,8 +94,5 @@ void to_json(nlohmann::json& json, const RecoveryDifference& difference);
 /// Throws Error when the lines differ.
 std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedModels& b,
                                         const RecoverySettings& settings);
-
-/// Rows of one model out of many.
-std::vector<AttackRow> rows_of(std::span<const AttackRow> rows, const std::string& model);
 
 }  // namespace resurface

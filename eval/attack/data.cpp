@@ -1,0 +1,105 @@
+#include "eval/attack/data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <set>
+
+#include "core/run/error.h"
+
+namespace resurface {
+namespace {
+
+using Ids = std::set<std::string>;
+
+Ids set_of(const std::vector<std::string>& ids) { return {ids.begin(), ids.end()}; }
+
+/// The first `count` of `ids` (0: all) that `from` has.
+Ids first_of(const std::vector<std::string>& ids, const Ids& from, int64_t count) {
+  Ids some;
+  for (const auto& id : ids) {
+    if (from.contains(id) && (count == 0 || std::ssize(some) < count)) some.insert(id);
+  }
+  return some;
+}
+
+}  // namespace
+
+Split split_lines(const std::vector<std::string>& ids, double train_share, uint64_t seed) {
+  if (ids.size() < 2) fail("attack: expected at least 2 lines to split, got {}", ids.size());
+  std::vector<size_t> order(ids.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::mt19937_64 random(seed);
+  for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+  const auto held = std::clamp<size_t>(
+      static_cast<size_t>(std::lround(train_share * static_cast<double>(ids.size()))), 1,
+      ids.size() - 1);
+  const std::set<size_t> train(order.begin(), order.begin() + static_cast<ptrdiff_t>(held));
+  Split split;
+  for (size_t i = 0; i < ids.size(); ++i)
+    (train.contains(i) ? split.train : split.test).push_back(ids[i]);
+  return split;
+}
+
+AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
+                            const Tokenizer& tokenizer, const ChatFormat& chat,
+                            const AttackSettings& settings, int64_t context) {
+  const auto rungs = parse_rungs(settings.rungs);
+  const auto seed = static_cast<uint64_t>(settings.split_seed);
+  const Ids held = set_of(split_lines(forget.ids(), settings.train_share, seed).train);
+  Ids syntax, utility = set_of(retain.ids());
+  if (std::any_of(rungs.begin(), rungs.end(), [](const Rung& r) { return r.letter == 'c'; })) {
+    const auto split = split_lines(retain.ids(), settings.train_share, seed);
+    syntax = set_of(split.train);
+    utility = set_of(split.test);
+  }
+  utility = first_of(retain.ids(), utility, settings.utility_items);
+
+  // Seen phrasings of the items in `ids` (all when null), in one language or all.
+  const auto seen = [&](const Suite& suite, const Ids* ids, const std::string& language) {
+    AttackText text;
+    for (auto& probe : make_probes(suite, tokenizer, chat, Answer::line, false, context)) {
+      const auto& item = suite.items.at(static_cast<size_t>(probe.item));
+      if (ids != nullptr && !ids->contains(item.id)) continue;
+      if (!language.empty() && item.language != language) continue;
+      text.examples.push_back(std::move(probe.example));
+      text.items.push_back(item.id);
+    }
+    return text;
+  };
+  // The first `test_questions` held-out questions of each item in each language.
+  const auto held_out = [&](const Suite& suite, const Ids* ids) {
+    std::vector<Probe> some;
+    std::map<int64_t, int64_t> taken;
+    for (auto& probe : make_probes(suite, tokenizer, chat, Answer::line, true, context)) {
+      const auto& item = suite.items.at(static_cast<size_t>(probe.item));
+      if (ids != nullptr && !ids->contains(item.id)) continue;
+      if (settings.test_questions == 0 || taken[probe.item]++ < settings.test_questions)
+        some.push_back(std::move(probe));
+    }
+    std::stable_sort(some.begin(), some.end(),
+                     [](const Probe& x, const Probe& y) { return x.item < y.item; });
+    return some;
+  };
+
+  AttackData data;
+  for (const Rung& rung : rungs) {
+    if (data.texts.contains(rung.text())) continue;
+    data.texts[rung.text()] = rung.trains_on_lines() ? seen(forget, &held, rung.language)
+                              : rung.letter == 'c'   ? seen(retain, &syntax, rung.language)
+                                                     : seen(benign, nullptr, rung.language);
+  }
+  for (auto& probe : held_out(retain, &utility)) data.utility.push_back(std::move(probe.example));
+  for (auto& probe : held_out(forget, nullptr)) {
+    const auto& item = forget.items.at(static_cast<size_t>(probe.item));
+    if (data.tested.empty() || data.tested.back().item != item.id ||
+        data.tested.back().language != item.language)
+      data.tested.push_back({item.id, item.language, held.contains(item.id), data.test.size(), 0});
+    data.test.push_back(std::move(probe.example));
+    data.tested.back().end = data.test.size();
+  }
+  return data;
+}
+
+}  // namespace resurface

@@ -1,0 +1,41 @@
+// The attack's examples, made once and used on every model with the same tokenizer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/data/suite.h"
+#include "eval/attack/rung.h"
+#include "eval/attack/settings.h"
+
+namespace resurface {
+
+/// Which lines the attacker holds. Both sorted as given, disjoint, neither empty.
+struct Split {
+  std::vector<std::string> train, test;
+};
+/// Throws Error for fewer than two lines.
+Split split_lines(const std::vector<std::string>& ids, double train_share, uint64_t seed);
+
+struct AttackText {
+  std::vector<Example> examples;
+  std::vector<std::string> items;  ///< whose line each example is; empty for text of no item
+};
+
+struct AttackData {
+  std::map<std::string, AttackText> texts;  ///< by Rung::text()
+  std::vector<Example> utility;             ///< retain probes, held-out phrasings
+  std::vector<Example> test;
+  std::vector<TestLine> tested;
+};
+
+/// `forget`: the lines. `retain`: what utility is measured on (held-out phrasings). `benign`: the
+/// text of rungs d and e (seen phrasings); may be the same suite as `retain`. Rung c trains on
+/// retain items: they are then split as the lines are, and utility is measured on the other part.
+/// Throws Error where something needed is missing or an example exceeds `context`.
+AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
+                            const Tokenizer& tokenizer, const ChatFormat& chat,
+                            const AttackSettings& settings, int64_t context);
+
+}  // namespace resurface

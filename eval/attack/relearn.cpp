@@ -1,0 +1,389 @@
+#include "eval/attack/relearn.h"
+
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "core/run/error.h"
+#include "eval/score.h"
+#include "finetune/lora.h"
+#include "finetune/sft.h"
+
+namespace resurface {
+namespace {
+
+// What one measurement found, before it is written as rows of one or two rungs.
+struct Snapshot {
+  int64_t step = 0, tokens = 0, examples = 0;
+  double flops = 0;
+  double retain_logprob = 0;     // mean over tokens
+  std::vector<AttackRow> lines;  // metrics of each of data.tested; empty for those not asked for
+};
+
+// The weights before the attack; puts them back, and takes adapters off, when it goes out of scope.
+class Restore {
+ public:
+  Restore(Model& model, bool full) : model_(model), compute_(model.compute()) {
+    if (!full) return;
+    for (const auto& [name, tensor] : model.parameters()) start_.push_back(tensor.detach().clone());
+  }
+  Restore(const Restore&) = delete;
+  Restore& operator=(const Restore&) = delete;
+  ~Restore() { now(); }
+
+  void now() {
+    at::NoGradGuard no_grad;
+    detach_lora(model_);
+    model_.set_compute(compute_);
+    for (size_t i = 0; i < start_.size(); ++i) model_.parameters()[i].second.copy_(start_[i]);
+  }
+
+ private:
+  Model& model_;
+  at::ScalarType compute_;
+  std::vector<at::Tensor> start_;
+};
+
+struct Run {
+  std::vector<Snapshot> snapshots;
+  bool diverged = false;  // stopped after the last of them: no longer finite
+};
+
+// One training run and the rungs it is written for.
+struct Job {
+  std::vector<Rung> rungs;  // of one text
+  std::string reach;
+  Rate rate;
+  int64_t seed = 0;
+
+  RunKey key(const Rung& rung) const {
+    return {rung.name(), reach, rate.schedule, rate.learning_rate, seed};
+  }
+};
+
+class Attack {
+ public:
+  Attack(Model& model, const std::string& name, const AttackData& data,
+         const AttackSettings& settings, const std::vector<AttackRow>& done,
+         const AttackHooks& hooks)
+      : model_(model),
+        name_(name),
+        data_(data),
+        settings_(settings),
+        hooks_(hooks),
+        rungs_(parse_rungs(settings.rungs)) {
+    std::vector<AttackRow> own;
+    std::copy_if(done.begin(), done.end(), std::back_inserter(own),
+                 [&](const AttackRow& row) { return row.model == name; });
+    for (auto& row : finished_rows(std::move(own))) runs_[key_of(row)].push_back(std::move(row));
+  }
+
+  std::vector<AttackRow> all() {
+    std::map<std::string, std::vector<Rung>> texts;
+    for (const Rung& rung : rungs_) texts[rung.text()].push_back(rung);
+    for (const auto& reach : settings_.reach)
+      for (const auto& [text, rungs] : texts) grid(rungs, reach);
+    if (runs_.empty()) start();
+    std::vector<AttackRow> rows;
+    for (const auto& [key, of_run] : runs_) rows.insert(rows.end(), of_run.begin(), of_run.end());
+    return rows;
+  }
+
+ private:
+  // All runs of rungs that train on the same text, with one reach.
+  void grid(const std::vector<Rung>& rungs, const std::string& reach) {
+    std::vector<Rate> rates;
+    for (const double rate : reach == "full" ? settings_.rates_full : settings_.rates_lora)
+      for (const auto& schedule : settings_.schedules) rates.push_back({rate, schedule});
+    for (const auto seed : settings_.seeds) {
+      const bool thinned =
+          settings_.pick_rate_on_first_seed && seed != settings_.seeds.front() && rates.size() > 1;
+      for (const Rate& rate : rates) {
+        Job job{{}, reach, rate, seed};
+        for (const Rung& rung : rungs) {
+          if (thinned && picked(rung, reach, rates) != rate) continue;
+          if (!runs_.contains(job.key(rung))) job.rungs.push_back(rung);
+        }
+        if (job.rungs.empty()) continue;
+        start();
+        const auto run = train_and_measure(job);
+        for (const auto& rung : job.rungs) keep(rung.name(), job, run);
+      }
+    }
+  }
+
+  Rate picked(const Rung& rung, const std::string& reach, const std::vector<Rate>& rates) const {
+    std::vector<AttackRow> rows;
+    for (const Rate& rate : rates) {
+      const auto& run = runs_.at(Job{{}, reach, rate, settings_.seeds.front()}.key(rung));
+      rows.insert(rows.end(), run.begin(), run.end());
+    }
+    return pick_rate(rows);
+  }
+
+  // The state before any attack, measured once a model.
+  const Snapshot& start() {
+    if (start_) return *start_;
+    start_ = measure({{'a', ""}, {'b', ""}});
+    const Job before{{}, "none", {0, "none"}, 0};
+    if (!runs_.contains({"none", "none", "none", 0, 0})) keep("none", before, {{*start_}});
+    return *start_;
+  }
+
+  Snapshot measure(const std::vector<Rung>& rungs) const {
+    Snapshot snapshot;
+    std::vector<Example> asked;
+    std::vector<size_t> lines;
+    for (size_t i = 0; i < data_.tested.size(); ++i) {
+      const auto& line = data_.tested[i];
+      if (std::none_of(rungs.begin(), rungs.end(), [&](const Rung& r) { return r.tests(line); }))
+        continue;
+      lines.push_back(i);
+      for (size_t e = line.begin; e < line.end; ++e) asked.push_back(data_.test[e]);
+    }
+    const auto of_lines = asked.size();
+    asked.insert(asked.end(), data_.utility.begin(), data_.utility.end());
+    const auto scores = score(model_, asked, settings_.score_tokens);
+
+    snapshot.lines.resize(data_.tested.size());
+    size_t at = 0;
+    for (const auto i : lines) {
+      const auto& line = data_.tested[i];
+      auto& row = snapshot.lines[i];
+      const auto questions = static_cast<double>(line.end - line.begin);
+      for (size_t e = line.begin; e < line.end; ++e, ++at) {
+        const auto& s = scores[at];
+        row.logprob_per_token += s.logprob / static_cast<double>(s.tokens) / questions;
+        row.exact_memorization += s.exact_memorization / questions;
+        row.extraction_strength += s.extraction_strength / questions;
+        row.greedy_match += (s.greedy_match ? 1 : 0) / questions;
+      }
+    }
+    double logprob = 0, tokens = 0;
+    for (size_t i = of_lines; i < scores.size(); ++i) {
+      logprob += scores[i].logprob;
+      tokens += static_cast<double>(scores[i].tokens);
+    }
+    snapshot.retain_logprob = logprob / tokens;
+    return snapshot;
+  }
+
+  double utility(const Snapshot& snapshot) const {
+    return std::exp(snapshot.retain_logprob - start_->retain_logprob);
+  }
+
+  int64_t steps_of(int64_t examples) const {
+    if (settings_.epochs == 0) return settings_.steps;
+    const int64_t batch = std::min(settings_.batch_size, examples);
+    return settings_.epochs * ((examples + batch - 1) / batch);
+  }
+
+  // The attacker's examples: all of the text, or as many as he has, drawn by the run's seed.
+  std::vector<Example> examples_of(const Job& job) const {
+    std::vector<Example> all = data_.texts.at(job.rungs.front().text()).examples;
+    const auto wanted = static_cast<size_t>(settings_.examples);
+    if (wanted == 0 || wanted >= all.size()) return all;
+    std::mt19937_64 random(static_cast<uint64_t>(job.seed));
+    for (size_t i = 0; i < wanted; ++i) std::swap(all[i], all[i + random() % (all.size() - i)]);
+    all.resize(wanted);
+    return all;
+  }
+
+  // Whether a step of `last` is measured: 1, 2, 4, 8, ..., the last and those asked for.
+  bool measured(int64_t step, int64_t last) const {
+    return (step & (step - 1)) == 0 || step == last ||
+           (settings_.measure_every > 0 && step % settings_.measure_every == 0);
+  }
+
+  TrainerSettings trainer_settings(const Job& job, int64_t examples) const {
+    TrainerSettings s;
+    s.reach = job.reach;
+    s.lora = settings_.lora;
+    s.learning_rate = job.rate.learning_rate;
+    s.schedule = job.rate.schedule;
+    s.steps = steps_of(examples);
+    s.batch_size = settings_.batch_size;
+    s.clip = settings_.clip;
+    s.compute = settings_.compute;
+    return s;
+  }
+
+  Run train_and_measure(const Job& job) {
+    const auto text = examples_of(job);
+    const auto trainer = trainer_settings(job, std::ssize(text));
+    const auto compute = model_.compute();  // all measurements in the precision of step 0
+    Restore restore(model_, job.reach == "full");
+    Run run;
+    int64_t examples = 0, tokens = 0;
+    double flops = 0, counted = 0;
+
+    const Objective counted_sft = [&](Model& model, const ForgetRetainBatch& batch) {
+      examples += batch.forget.size();
+      tokens += batch.forget.scored();
+      return sft(model, batch);
+    };
+    TrainHooks hooks;
+    if (!hooks_.label.empty())
+      hooks.label = fmt::format("{}: {} rung {} {} rate {:g} seed {}", hooks_.label, name_,
+                                names_of(job.rungs), job.reach, job.rate.learning_rate, job.seed);
+    hooks.on_step = [&](const StepReport& report) {
+      flops += model_.flops().total() - counted;
+      if (measured(report.step, trainer.steps)) {
+        const auto training_compute = model_.compute();
+        model_.set_compute(compute);
+        auto snapshot = measure(job.rungs);
+        model_.set_compute(training_compute);
+        snapshot.step = report.step;
+        snapshot.tokens = tokens;
+        snapshot.examples = examples;
+        snapshot.flops = flops;
+        run.snapshots.push_back(std::move(snapshot));
+      }
+      counted = model_.flops().total();
+      if (run.snapshots.empty()) return true;
+      const double left = utility(run.snapshots.back());
+      run.diverged = !std::isfinite(left);
+      return left >= settings_.utility_bound;  // false, too, for what is not a number
+    };
+
+    model_.reset_flops();
+    try {
+      train(model_, counted_sft, sft_needs, {.forget = text, .retain = {}}, trainer,
+            static_cast<uint64_t>(job.seed), hooks);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error&) {
+      // The trainer stops at a loss or gradient that is not finite. That is a result of this rate,
+      // so the run keeps what it measured; anything that fails before the first measurement is a
+      // fault.
+      if (run.snapshots.empty()) throw;
+      run.diverged = true;
+    }
+    return run;
+  }
+
+  static std::string names_of(const std::vector<Rung>& rungs) {
+    std::string names;
+    for (const Rung& rung : rungs) names += (names.empty() ? "" : "+") + rung.name();
+    return names;
+  }
+
+  // Writes one run of one rung; "none" is the state before any.
+  void keep(const std::string& rung, const Job& job, const Run& run) {
+    std::vector<AttackRow> rows;
+    for (const auto& snapshot : run.snapshots) {
+      const double utility = this->utility(snapshot);
+      for (size_t i = 0; i < data_.tested.size(); ++i) {
+        const auto& line = data_.tested[i];
+        if (rung != "none" && !parse_rung(rung).tests(line)) continue;
+        AttackRow row = snapshot.lines[i];
+        row.model = name_;
+        row.rung = rung;
+        row.reach = job.reach;
+        row.schedule = job.rate.schedule;
+        row.learning_rate = job.rate.learning_rate;
+        row.seed = job.seed;
+        row.step = snapshot.step;
+        row.tokens = snapshot.tokens;
+        row.examples = snapshot.examples;
+        row.flops = snapshot.flops;
+        row.utility = utility;
+        row.within_utility = utility >= settings_.utility_bound;
+        row.item = line.item;
+        row.language = line.language;
+        row.part = line.held ? "train" : "test";
+        row.diverged = run.diverged && &snapshot == &run.snapshots.back();
+        rows.push_back(std::move(row));
+      }
+    }
+    rows.back().final = true;
+    if (hooks_.on_run) hooks_.on_run(rows);
+    runs_[key_of(rows.back())] = std::move(rows);
+  }
+
+  Model& model_;
+  const std::string& name_;
+  const AttackData& data_;
+  const AttackSettings& settings_;
+  const AttackHooks& hooks_;
+  std::vector<Rung> rungs_;
+  std::optional<Snapshot> start_;
+  std::map<RunKey, std::vector<AttackRow>> runs_;
+};
+
+void check(const AttackData& data, const AttackSettings& settings) {
+  const auto expect = [](const std::string& value, std::initializer_list<const char*> known,
+                         const char* what) {
+    if (std::find(known.begin(), known.end(), value) == known.end())
+      throw ConfigError(
+          fmt::format("attack: unknown {} '{}'; expected one of {}", what, value, known));
+  };
+  const auto some = [](const auto& values, const std::string& what) {
+    if (values.empty()) throw ConfigError(fmt::format("attack: {} is empty", what));
+  };
+  some(settings.reach, "reach");
+  some(settings.schedules, "schedules");
+  some(settings.seeds, "seeds");
+  for (const auto& schedule : settings.schedules)
+    expect(schedule, {"constant", "linear", "cosine"}, "schedule");
+  for (const auto& reach : settings.reach) {
+    expect(reach, {"full", "lora"}, "reach");
+    some(reach == "full" ? settings.rates_full : settings.rates_lora, "rates_" + reach);
+  }
+  if (data.tested.empty()) fail("attack: nothing to test");
+  if (data.utility.empty()) fail("attack: no retain examples to measure utility on");
+  for (const Rung& rung : parse_rungs(settings.rungs)) {
+    const auto text = data.texts.find(rung.text());
+    if (text == data.texts.end() || text->second.examples.empty())
+      fail("attack: rung {} has nothing to train on", rung.name());
+    if (std::none_of(data.tested.begin(), data.tested.end(),
+                     [&](const auto& line) { return rung.tests(line); }))
+      fail("attack: rung {} has no line to test", rung.name());
+    // The promise of rung b, checked where it would be broken.
+    if (!rung.trains_on_lines()) continue;
+    const std::set<std::string> trained(text->second.items.begin(), text->second.items.end());
+    for (const auto& line : data.tested)
+      if (!line.held && trained.contains(line.item))
+        fail("attack: line '{}' is tested as never trained, but is in the training text",
+             line.item);
+  }
+}
+
+}  // namespace
+
+Rate pick_rate(const std::vector<AttackRow>& rows) {
+  if (rows.empty()) fail("attack: no runs to pick a learning rate from");
+  struct Sums {
+    double strength = 0, logprob = 0, count = 0;
+  };
+  const auto rate_of = [](const AttackRow& row) { return Rate{row.learning_rate, row.schedule}; };
+  std::map<std::pair<Rate, int64_t>, Sums> means;  // by (rate, step)
+  Rate lowest = rate_of(rows.front());
+  for (const auto& row : rows) {
+    lowest = std::min(lowest, rate_of(row));
+    if (!row.within_utility) continue;
+    auto& mean = means[{rate_of(row), row.step}];
+    mean.strength += row.extraction_strength;
+    mean.logprob += row.logprob_per_token;
+    mean.count += 1;
+  }
+  Rate rate = lowest;
+  std::pair<double, double> best(-1, 0);
+  for (const auto& [key, mean] : means) {
+    const std::pair<double, double> found(mean.strength / mean.count, mean.logprob / mean.count);
+    if (found > best) std::tie(best, rate) = std::pair(found, key.first);
+  }
+  return rate;
+}
+
+std::vector<AttackRow> attack(Model& model, const std::string& name, const AttackData& data,
+                              const AttackSettings& settings, const std::vector<AttackRow>& done,
+                              const AttackHooks& hooks) {
+  check(data, settings);
+  for (const auto* linear : model.linears())
+    if (linear->lora)
+      fail("attack: model '{}' has adapters attached to {}; merge them first", name, linear->name);
+  return Attack(model, name, data, settings, done, hooks).all();
+}
+
+}  // namespace resurface
