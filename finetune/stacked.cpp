@@ -192,20 +192,24 @@ std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRu
                                          std::span<const Example> examples,
                                          const TrainerSettings& settings,
                                          const StackedHooks& hooks) {
-  check_examples("training", examples, model.config().context);
   for (const Linear* linear : model.linears()) {
     if (linear->lora) fail("stacked training: {} has an adapter already", linear->name);
   }
   std::vector<StackedResult> results(runs.size());
   if (runs.empty()) return results;
+  std::vector<std::span<const Example>> texts;
   std::vector<Sampler> samplers;
   std::vector<TrainerSettings> own(runs.size(), settings);
   std::vector<int64_t> totals;
   std::vector<size_t> active(runs.size());
   std::iota(active.begin(), active.end(), size_t{0});
   for (size_t r = 0; r < runs.size(); ++r) {
+    const auto text = runs[r].examples.empty() ? examples : runs[r].examples;
+    check_examples("training", text, model.config().context);
     own[r].learning_rate = runs[r].learning_rate;
-    samplers.emplace_back(TrainData{.forget = examples}, own[r], false, runs[r].seed);
+    if (!runs[r].schedule.empty()) own[r].schedule = runs[r].schedule;
+    texts.push_back(text);
+    samplers.emplace_back(TrainData{.forget = text}, own[r], false, runs[r].seed);
     totals.push_back(samplers[r].total_steps());
   }
   const TrainingMode mode(model, settings);
@@ -219,7 +223,7 @@ std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRu
       Share share{.run = r, .examples = {}, .step = {.run = r}};
       share.step.report.step = number;
       for (const int64_t index : samplers[r].next().forget) {
-        const Example& example = examples[static_cast<size_t>(index)];
+        const Example& example = texts[r][static_cast<size_t>(index)];
         share.examples.push_back(&example);
         share.weight += example.weight * static_cast<double>(example.answer.size());
         share.step.scored += std::ssize(example.answer);

@@ -16,8 +16,10 @@
 namespace resurface {
 
 struct StackedRun {
-  double learning_rate = 0;  ///< peak, instead of the settings'
-  uint64_t seed = 0;         ///< of the order of examples and of the adapters
+  double learning_rate = 0;                ///< peak, instead of the settings'
+  uint64_t seed = 0;                       ///< of the order of examples and of the adapters
+  std::string schedule = {};               ///< of the rate; empty: the settings'
+  std::span<const Example> examples = {};  ///< empty: those of all runs
 };
 
 /// One run's part of a finished step.
@@ -48,10 +50,10 @@ struct StackedResult {
 int64_t stack_size(const Model& model, std::span<const Example> examples,
                    const TrainerSettings& settings);
 
-/// Supervised fine-tuning (finetune/sft.h) of every run, with fresh adapters on a model that has
-/// none. Of the settings, `reach` and `learning_rate` are not read, and `accumulate` is taken as 1.
-/// Afterwards the model is as before, without adapters. Throws Error for examples or settings that
-/// `train` refuses; Interrupted after Ctrl-C, between two steps.
+/// Supervised fine-tuning (finetune/sft.h) of every run on its examples, with fresh adapters on a
+/// model that has none. Of the settings, `reach` and `learning_rate` are not read, and `accumulate`
+/// is taken as 1. Afterwards the model is as before, without adapters. Throws Error for examples or
+/// settings that `train` refuses; Interrupted after Ctrl-C, between two steps.
 std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRun> runs,
                                          std::span<const Example> examples,
                                          const TrainerSettings& settings,

@@ -10,7 +10,8 @@
 #include "core/tensor/block_cache.h"
 #include "core/tensor/ops.h"
 #include "core/text/chat.h"
-#include "eval/relearn.h"
+#include "eval/attack/data.h"
+#include "eval/attack/settings.h"
 #include "eval/score.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
@@ -24,8 +25,7 @@ constexpr int64_t kSteps = 16;
 
 struct Work {
   Model model;
-  AttackData data;
-  std::vector<Example> asked;
+  std::vector<Example> lines, asked;  // trained on, measured
   TrainerSettings settings;
   std::vector<StackedRun> runs;
 };
@@ -46,7 +46,7 @@ Found one_by_one(Work& work) {
   for (size_t r = 0; r < work.runs.size(); ++r) {
     auto settings = work.settings;
     settings.learning_rate = work.runs[r].learning_rate;
-    train(work.model, sft, sft_needs, {.forget = work.data.lines}, settings, work.runs[r].seed,
+    train(work.model, sft, sft_needs, {.forget = work.lines}, settings, work.runs[r].seed,
           {.on_step = [&](const StepReport& report) {
             if (!measured(report.step)) return true;
             const Timer timer;
@@ -69,11 +69,11 @@ Found one_by_one(Work& work) {
 Found stacked(Work& work) {
   Found found;
   const Timer all;
-  const auto size = static_cast<size_t>(stack_size(work.model, work.data.lines, work.settings));
+  const auto size = static_cast<size_t>(stack_size(work.model, work.lines, work.settings));
   for (size_t begin = 0; begin < work.runs.size(); begin += size) {
     const auto some = std::span(work.runs).subspan(begin, std::min(size, work.runs.size() - begin));
     const auto results =
-        train_stacked(work.model, some, work.data.lines, work.settings,
+        train_stacked(work.model, some, work.lines, work.settings,
                       {.on_step = [&](std::span<const StackedStep> steps) {
                         const std::vector<bool> go_on(steps.size(), true);
                         const int64_t step = steps.front().report.step;
@@ -117,7 +117,7 @@ double products(Work& work) {
     }
   };
   const int64_t a_step =
-      work.settings.batch_size * runs * tokens(work.data.lines) / std::ssize(work.data.lines);
+      work.settings.batch_size * runs * tokens(work.lines) / std::ssize(work.lines);
   const Timer timer;
   for (int64_t step = 1; step <= kSteps; ++step) {
     once(a_step, true);
@@ -149,12 +149,12 @@ Work quickstart(const std::filesystem::path& world, const std::filesystem::path&
                                   folder / "config.json"),
                 1);
   AttackSettings attack;
+  attack.rungs = {"a", "b"};  // which train on the same text
   attack.utility_items = 6;
-  auto data = make_attack_data(suite("forget.jsonl"), suite("retain.jsonl"), Suite{}, tokenizer,
-                               chat, attack, model.config().context);
-  Work work{std::move(model), std::move(data), {}, {}, {}};
-  work.asked = work.data.test;
-  work.asked.insert(work.asked.end(), work.data.utility.begin(), work.data.utility.end());
+  const auto data = make_attack_data(suite("forget.jsonl"), suite("retain.jsonl"), Suite{},
+                                     tokenizer, chat, attack, model.config().context);
+  Work work{std::move(model), data.texts.begin()->second.examples, data.test, {}, {}};
+  work.asked.insert(work.asked.end(), data.utility.begin(), data.utility.end());
   work.settings.reach = "lora";
   work.settings.steps = kSteps;
   work.settings.batch_size = 4;
@@ -200,7 +200,7 @@ int bench(int64_t rounds, const std::filesystem::path& folder) {
     }
   }
   std::cout << nlohmann::json{{"runs", work.runs.size()},
-                              {"stack", stack_size(work.model, work.data.lines, work.settings)},
+                              {"stack", stack_size(work.model, work.lines, work.settings)},
                               {"threads", at::get_num_threads()},
                               {"one_by_one_seconds", median(alone_seconds)},
                               {"one_by_one_training_seconds", alone.training},

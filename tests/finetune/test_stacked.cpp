@@ -14,7 +14,9 @@ namespace resurface {
 namespace {
 
 constexpr double kAbsurd = 1e30;
-const std::vector<StackedRun> kRuns = {{1e-3, 1}, {3e-2, 1}, {kAbsurd, 2}, {1e-2, 3}, {1e-2, 4}};
+const std::vector<Example> kOther = random_examples(7, 5);
+const std::vector<StackedRun> kRuns = {
+    {1e-3, 1}, {3e-2, 1}, {kAbsurd, 2}, {1e-2, 3}, {1e-2, 4, "cosine", kOther}};
 
 TrainerSettings settings_of_runs() {
   TrainerSettings settings = fp32_settings();
@@ -47,7 +49,8 @@ Alone alone(const StackedRun& run, int64_t until, at::Device device) {
   Model model = tiny_model(1, device);
   TrainerSettings settings = settings_of_runs();
   settings.learning_rate = run.learning_rate;
-  const auto examples = weighted_examples();
+  if (!run.schedule.empty()) settings.schedule = run.schedule;
+  const auto examples = run.examples.empty() ? weighted_examples() : kOther;
   Alone found;
   attach_lora(model, settings.lora, run.seed);
   for (const Linear* linear : model.linears()) {
