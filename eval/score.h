@@ -23,4 +23,10 @@ struct Score {
 std::vector<Score> score(const Model& model, std::span<const Example> examples,
                          int64_t batch_tokens = 2048);
 
+/// The same under each of the stacked adapters asked for (ascending, without repetition), all in
+/// one pass: [adapters][examples]. Throws Error where the model has no such adapter in a stack.
+std::vector<std::vector<Score>> score_stacked(const Model& model, std::span<const Example> examples,
+                                              std::span<const int64_t> adapters,
+                                              int64_t batch_tokens = 2048);
+
 }  // namespace resurface

@@ -18,23 +18,6 @@ namespace {
 
 using Examples = std::span<const Example>;
 
-void check_examples(const char* kind, Examples examples, int64_t context) {
-  for (size_t i = 0; i < examples.size(); ++i) {
-    const Example& example = examples[i];
-    if (example.prompt.empty()) fail("training: {} example {} has an empty prompt", kind, i);
-    if (example.answer.empty()) fail("training: {} example {} has an empty answer", kind, i);
-    if (!(example.weight > 0) || !std::isfinite(example.weight)) {
-      fail("training: {} example {} has weight {}; it must be above 0", kind, i, example.weight);
-    }
-    if (context > 0 && example.size() > context) {
-      fail(
-          "training: {} example {} has {} tokens (prompt {}, answer {}), and the model's context "
-          "is {}",
-          kind, i, example.size(), example.prompt.size(), example.answer.size(), context);
-    }
-  }
-}
-
 /// Marks what trains and lists it.
 NamedTensors trainable(Model& model, const TrainerSettings& settings, uint64_t seed) {
   const auto linears = model.linears();
@@ -178,6 +161,23 @@ StepReport accumulate_gradients(Model& model, const Objective& objective, const 
 }
 
 }  // namespace
+
+void check_examples(const char* kind, Examples examples, int64_t context) {
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const Example& example = examples[i];
+    if (example.prompt.empty()) fail("training: {} example {} has an empty prompt", kind, i);
+    if (example.answer.empty()) fail("training: {} example {} has an empty answer", kind, i);
+    if (!(example.weight > 0) || !std::isfinite(example.weight)) {
+      fail("training: {} example {} has weight {}; it must be above 0", kind, i, example.weight);
+    }
+    if (context > 0 && example.size() > context) {
+      fail(
+          "training: {} example {} has {} tokens (prompt {}, answer {}), and the model's context "
+          "is {}",
+          kind, i, example.size(), example.prompt.size(), example.answer.size(), context);
+    }
+  }
+}
 
 at::Tensor Loss::total() const {
   if (!forget.defined()) return retain;

@@ -143,6 +143,10 @@ struct TrainHooks {
 /// then constant, or falling from the peak towards 0 after the last step.
 double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t total);
 
+/// Throws Error, naming the example as one of `kind`, for an empty prompt or answer, a weight that
+/// is not above 0, or more tokens than `context` (0: any).
+void check_examples(const char* kind, std::span<const Example> examples, int64_t context);
+
 /// Summed log-probs of the answers under the model as it is, [examples] float on the CPU.
 at::Tensor reference_logprobs(const Model& model, std::span<const Example> examples);
 

@@ -85,6 +85,19 @@ Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device
   return lay_out(ids, std::move(lengths), device);
 }
 
+void assign_adapters(Batch& batch, std::span<const int64_t> sequences) {
+  const auto assigned = std::accumulate(sequences.begin(), sequences.end(), int64_t{0});
+  if (assigned != batch.size()) {
+    fail("{} of the batch's {} sequences are assigned to adapters", assigned, batch.size());
+  }
+  batch.adapter_starts = {0};
+  size_t at = 0;
+  for (const int64_t count : sequences) {
+    at += static_cast<size_t>(count);
+    batch.adapter_starts.push_back(batch.starts[at]);
+  }
+}
+
 std::vector<std::vector<int64_t>> batches_by_tokens(std::span<const Example> examples,
                                                     int64_t max_tokens) {
   std::vector<int64_t> order(examples.size());

@@ -34,6 +34,10 @@ struct Batch {
   at::Tensor sequence;  ///< [M] int64: which sequence each scored token belongs to
   at::Tensor weight;    ///< [B] float: the examples' weights
 
+  /// Which of the model's stacked adapters each token goes through: tokens adapter_starts[g] ..
+  /// adapter_starts[g + 1] - 1 adapter g, [G + 1]. Empty: the model's adapters are not stacked.
+  std::vector<int64_t> adapter_starts;
+
   /// Log-probs of the answers under a frozen reference model, [B] float, when the objective asked
   /// for them (they are computed once, before training). Undefined otherwise.
   at::Tensor reference_logprob;
@@ -53,6 +57,10 @@ Batch pack(std::span<const Example* const> examples, at::Device device = at::kCP
 
 /// Packs bare sequences with nothing scored (covariance sweeps, hidden states, generation).
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device = at::kCPU);
+
+/// Sends the batch's sequences through stacked adapters: the first sequences[0] through adapter 0,
+/// the next sequences[1] through adapter 1, ... Throws Error when they are not the whole batch.
+void assign_adapters(Batch& batch, std::span<const int64_t> sequences);
 
 /// Splits indices of examples into batches of at most `max_tokens` tokens, longest first so that
 /// lengths within a batch are alike. An example longer than max_tokens gets a batch of its own.

@@ -48,6 +48,20 @@ Model::AttentionPlan::AttentionPlan(const Batch& batch, const ModelConfig& confi
   if (!packed) pad(batch, seen, append);
 }
 
+void Model::AttentionPlan::assign_adapters(const Batch& batch, const at::Tensor& rows) {
+  adapter_starts = batch.adapter_starts;
+  if (adapter_starts.empty() || !rows.defined()) return;
+  const at::Tensor chosen = rows.cpu().contiguous();
+  const std::span<const int64_t> all(chosen.const_data_ptr<int64_t>(),
+                                     static_cast<size_t>(chosen.size(0)));
+  if (!std::is_sorted(all.begin(), all.end())) {
+    fail("with stacked adapters the rows asked for must be in the batch's order");
+  }
+  for (const int64_t start : adapter_starts) {
+    adapter_starts_of_rows.push_back(std::lower_bound(all.begin(), all.end(), start) - all.begin());
+  }
+}
+
 void Model::AttentionPlan::pad(const Batch& batch, const std::vector<int64_t>& seen, bool append) {
   const auto device = batch.ids.device();
   longest = *std::max_element(batch.lengths.begin(), batch.lengths.end());
@@ -87,9 +101,10 @@ void Model::AttentionPlan::pad(const Batch& batch, const std::vector<int64_t>& s
 at::Tensor Model::attention(const Block& block, int64_t layer, const at::Tensor& x,
                             const AttentionPlan& plan, const HiddenOptions& options) const {
   const int64_t kv_heads = config_.kv_heads, dim = config_.head_dim;
-  const at::Tensor q = rotary(apply(block.q, x), plan.cos, plan.sin, config_.heads);
-  const at::Tensor k = rotary(apply(block.k, x), plan.cos, plan.sin, kv_heads);
-  const at::Tensor v = apply(block.v, x);
+  const auto& all = plan.adapters(false);
+  const at::Tensor q = rotary(apply(block.q, x, all), plan.cos, plan.sin, config_.heads);
+  const at::Tensor k = rotary(apply(block.k, x, all), plan.cos, plan.sin, kv_heads);
+  const at::Tensor v = apply(block.v, x, all);
 
   at::Tensor past_keys, past_values;  // [B, kv_heads, capacity, dim]
   if (options.cache != nullptr) {
@@ -108,7 +123,7 @@ at::Tensor Model::attention(const Block& block, int64_t layer, const at::Tensor&
   count(4 * plan.pairs * static_cast<double>(config_.heads * dim), q.requires_grad(),
         v.requires_grad());
   if (only_rows(layer, options)) result = result.index_select(0, options.rows);
-  return apply(block.o, result);
+  return apply(block.o, result, plan.adapters(only_rows(layer, options)));
 }
 
 at::Tensor Model::padded_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

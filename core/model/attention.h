@@ -21,6 +21,14 @@ struct Model::AttentionPlan {
   at::Tensor mask;       ///< [B, 1, T, keys] bool, only with a cache that holds positions
   int64_t past = 0;      ///< P, the longest cached prefix
 
+  /// Batch::adapter_starts, over all rows and over those that the last block computes alone.
+  std::vector<int64_t> adapter_starts, adapter_starts_of_rows;
+  const std::vector<int64_t>& adapters(bool of_rows) const {
+    return of_rows ? adapter_starts_of_rows : adapter_starts;
+  }
+  /// `rows`: HiddenOptions::rows. Throws Error when stacked adapters meet rows not in order.
+  void assign_adapters(const Batch& batch, const at::Tensor& rows);
+
   AttentionPlan(const Batch& batch, const ModelConfig& config, at::ScalarType compute,
                 const at::Tensor& cos_table, const at::Tensor& sin_table, const KvCache* cache,
                 bool append);

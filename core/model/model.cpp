@@ -7,6 +7,7 @@
 #include "core/model/attention.h"
 #include "core/run/error.h"
 #include "core/run/nearest.h"
+#include "core/tensor/low_rank.h"
 #include "core/tensor/ops.h"
 
 namespace resurface {
@@ -158,6 +159,11 @@ std::vector<Linear*> Model::linears() {
   return all;
 }
 
+int64_t Model::stacked_adapters() const {
+  if (blocks_.empty() || !blocks_[0].q.lora || blocks_[0].q.lora->a.dim() != 3) return 0;
+  return blocks_[0].q.lora->a.size(0);
+}
+
 void Model::require_grad(bool on) {
   for (auto& [name, tensor] : parameters_) tensor.requires_grad_(on);
 }
@@ -191,20 +197,29 @@ at::Tensor Model::compute_weight(const at::Tensor& weight) const {
   return entry.copy;
 }
 
-at::Tensor Model::apply(const Linear& linear, const at::Tensor& x) const {
-  at::Tensor y = resurface::linear(x, compute_weight(linear.weight));
-  if (linear.bias.defined()) y = y + compute_weight(linear.bias);
+at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
+                        const std::vector<int64_t>& adapter_starts) const {
+  const at::Tensor weight = compute_weight(linear.weight);
   const auto n = static_cast<double>(x.size(0));
   count(2 * n * static_cast<double>(linear.weight.numel()), x.requires_grad(),
         linear.weight.requires_grad());
+  at::Tensor y;
   if (linear.lora) {
     const LoraPair& lora = *linear.lora;
-    const at::Tensor low = resurface::linear(x, compute_weight(lora.a));
-    y = y + resurface::linear(low, compute_weight(lora.b)) * lora.scale;
-    count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()), true,
-          lora.a.requires_grad());
+    const int64_t stack = lora.a.dim() == 3 ? lora.a.size(0) : 0;
+    if (std::ssize(adapter_starts) != (stack > 0 ? stack + 1 : 0)) {
+      fail("{} has {} stacked adapters, and the batch goes through {}", linear.name, stack,
+           std::max<int64_t>(std::ssize(adapter_starts) - 1, 0));
+    }
+    y = low_rank_linear(x, weight, compute_weight(lora.a), compute_weight(lora.b), lora.scale,
+                        stack > 0 ? adapter_starts : std::vector<int64_t>{0, x.size(0)});
+    count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()) /
+              static_cast<double>(std::max<int64_t>(stack, 1)),
+          true, lora.a.requires_grad());
+  } else {
+    y = resurface::linear(x, weight);
   }
-  return y;
+  return linear.bias.defined() ? y + compute_weight(linear.bias) : y;
 }
 
 at::Tensor Model::run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
@@ -214,11 +229,13 @@ at::Tensor Model::run_block(int64_t layer, const at::Tensor& x, const AttentionP
       block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_), plan, options);
   const at::Tensor mid = (only_rows(layer, options) ? x.index_select(0, options.rows) : x) + mixed;
   const at::Tensor normed = rms_norm(mid, block.mlp_norm, config_.norm_eps, compute_);
-  const at::Tensor key = swiglu(apply(block.gate, normed), apply(block.up, normed));
+  const auto& adapters = plan.adapters(only_rows(layer, options));
+  const at::Tensor key =
+      swiglu(apply(block.gate, normed, adapters), apply(block.up, normed, adapters));
   if (options.on_key) options.on_key(layer, key);
   const int64_t last = options.last < 0 ? config_.layers : options.last;
   if (options.stop_at_key && layer + 1 == last) return {};
-  return mid + apply(block.down, key);
+  return mid + apply(block.down, key, adapters);
 }
 
 bool Model::only_rows(int64_t layer, const HiddenOptions& options) const {
@@ -253,7 +270,8 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
   if (cache != nullptr && options.append && at::GradMode::is_enabled()) {
     fail("a key-value cache can be appended to only without gradients");
   }
-  const AttentionPlan plan(batch, config_, compute_, rope_cos_, rope_sin_, cache, options.append);
+  AttentionPlan plan(batch, config_, compute_, rope_cos_, rope_sin_, cache, options.append);
+  plan.assign_adapters(batch, options.rows);
   const bool recompute = checkpointing_ && at::GradMode::is_enabled() && cache == nullptr;
   for (int64_t layer = options.first; layer < last; ++layer) {
     if (recompute) {

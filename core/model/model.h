@@ -25,10 +25,11 @@ namespace resurface {
 
 class Checkpoint;
 
-/// A low-rank addition to a linear layer, y += scale · (x Aᵀ) Bᵀ (LoRA, Hu et al. 2021, eq. 3).
+/// A low-rank addition to a linear layer, y += scale · (x Aᵀ) Bᵀ (LoRA, Hu et al. 2021, eq. 3), or
+/// a stack of G: Batch::adapter_starts then says which rows go through which.
 struct LoraPair {
-  at::Tensor a;  ///< [r, in]
-  at::Tensor b;  ///< [out, r]
+  at::Tensor a;  ///< [r, in], stacked [G, r, in]
+  at::Tensor b;  ///< [out, r], stacked [G, out, r]
   double scale = 1;
 };
 
@@ -112,6 +113,8 @@ class Model {
   at::Tensor parameter(const std::string& name) const;
   /// All linear layers of the blocks, in order (not the head).
   std::vector<Linear*> linears();
+  /// How many adapters are stacked on the linear layers; 0: none, or one that is not in a stack.
+  int64_t stacked_adapters() const;
   Block& block(int64_t layer) { return blocks_.at(static_cast<size_t>(layer)); }
 
   // --- the forward pass
@@ -160,7 +163,8 @@ class Model {
   explicit Model(ModelConfig config);
   void register_parameters();
   at::Tensor compute_weight(const at::Tensor& weight) const;
-  at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
+  at::Tensor apply(const Linear& linear, const at::Tensor& x,
+                   const std::vector<int64_t>& adapter_starts) const;
   at::Tensor attention(const Block& block, int64_t layer, const at::Tensor& x,
                        const AttentionPlan& plan, const HiddenOptions& options) const;
   at::Tensor padded_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -56,6 +56,56 @@ TEST_CASE("Scores are those of a plain forward pass over every position") {
   }
 }
 
+TEST_CASE("Stacked adapters score as each does alone") {
+  const bool shared = GENERATE(false, true);
+  for (const auto device : devices()) {
+    at::NoGradGuard no_grad;
+    at::manual_seed(8);
+    auto model = Model::random(tiny_config(), 3, device);
+    std::vector<Example> examples;
+    for (int64_t i = 0; i < 9; ++i) {
+      examples.push_back(random_example(i, 2 + i % 4, 1 + i));
+      if (!shared) continue;
+      const auto prefix = random_ids(999, 12);
+      auto& prompt = examples.back().prompt;
+      prompt.insert(prompt.begin(), prefix.begin(), prefix.end());
+    }
+    REQUIRE_THROWS_WITH(score_stacked(model, examples, std::vector<int64_t>{0}),
+                        Catch::Contains("a stack of 0"));
+    for (Linear* linear : model.linears()) {
+      const auto options = linear->weight.options();
+      linear->lora = LoraPair{at::randn({4, 4, linear->weight.size(1)}, options) * 0.2,
+                              at::randn({4, linear->weight.size(0), 4}, options) * 0.2, 1};
+    }
+    const std::vector<int64_t> adapters = {0, 1, 3};
+    const auto all = score_stacked(model, examples, adapters, 4096);
+    const auto few = score_stacked(model, examples, adapters, 100);
+    REQUIRE(all.size() == adapters.size());
+    CHECK(all[0][0].logprob != Approx(all[1][0].logprob));
+    CHECK(score_stacked(model, examples, {}).empty());
+    REQUIRE_THROWS_WITH(score_stacked(model, examples, std::vector<int64_t>{1, 0}),
+                        Catch::Contains("ascending"));
+    auto alone = model.clone();
+    for (size_t k = 0; k < adapters.size(); ++k) {
+      for (size_t l = 0; l < model.linears().size(); ++l) {
+        const LoraPair& stack = *model.linears()[l]->lora;
+        alone.linears()[l]->lora =
+            LoraPair{stack.a[adapters[k]], stack.b[adapters[k]], stack.scale};
+      }
+      const auto expected = score(alone, examples);
+      for (size_t i = 0; i < examples.size(); ++i) {
+        for (const auto& s : {all[k][i], few[k][i]}) {
+          CHECK(s.logprob == Approx(expected[i].logprob).epsilon(1e-5));
+          CHECK(s.tokens == expected[i].tokens);
+          CHECK(s.exact_memorization == expected[i].exact_memorization);
+          CHECK(s.extraction_strength == expected[i].extraction_strength);
+          CHECK(s.greedy_match == expected[i].greedy_match);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("What greedy decoding says is a greedy match") {
   const auto model = Model::random(tiny_config(), 4);
   std::vector<std::vector<int64_t>> prompts;
