@@ -295,6 +295,7 @@ std::vector<std::span<const EditExample>> groups(std::span<const EditExample> ed
 KeysValues optimise_group(const Model& model, int64_t layer, std::span<const EditExample> edits,
                           const ValueSettings& settings) {
   constexpr double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // Adam's, as in the reference
+  const Model::KeepTransposes transposes(model);                // every step runs the same weights
   ValueObjective objective(model, layer, edits, settings);
   KeysValues out;
   std::tie(out.key, out.bare_key) = objective.keys();

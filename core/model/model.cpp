@@ -197,9 +197,23 @@ at::Tensor Model::compute_weight(const at::Tensor& weight) const {
   return entry.copy;
 }
 
+at::Tensor Model::product(const at::Tensor& x, const at::Tensor& weight) const {
+  const at::Tensor used = compute_weight(weight);
+  const bool trains = at::GradMode::is_enabled() && weight.requires_grad();
+  if (!keeps_transposes_ || trains || !used.is_cpu() || used.scalar_type() != at::kFloat) {
+    return resurface::linear(x, used);
+  }
+  Transpose& entry = transposes_[used.unsafeGetTensorImpl()];
+  const auto version = used._version();
+  if (!entry.transposed.defined() || entry.version != version) {
+    const at::NoGradGuard no_grad;
+    entry = {.weight = used, .transposed = used.t().contiguous(), .version = version};
+  }
+  return frozen_linear(x, used, entry.transposed);
+}
+
 at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
                         const std::vector<int64_t>& adapter_starts) const {
-  const at::Tensor weight = compute_weight(linear.weight);
   const auto n = static_cast<double>(x.size(0));
   count(2 * n * static_cast<double>(linear.weight.numel()), x.requires_grad(),
         linear.weight.requires_grad());
@@ -211,13 +225,14 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
       fail("{} has {} stacked adapters, and the batch goes through {}", linear.name, stack,
            std::max<int64_t>(std::ssize(adapter_starts) - 1, 0));
     }
-    y = low_rank_linear(x, weight, compute_weight(lora.a), compute_weight(lora.b), lora.scale,
+    y = low_rank_linear(x, compute_weight(linear.weight), compute_weight(lora.a),
+                        compute_weight(lora.b), lora.scale,
                         stack > 0 ? adapter_starts : std::vector<int64_t>{0, x.size(0)});
     count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()) /
               static_cast<double>(std::max<int64_t>(stack, 1)),
           true, lora.a.requires_grad());
   } else {
-    y = resurface::linear(x, weight);
+    y = product(x, linear.weight);
   }
   return linear.bias.defined() ? y + compute_weight(linear.bias) : y;
 }
@@ -293,7 +308,7 @@ at::Tensor Model::logits(const at::Tensor& hidden_rows) const {
   const at::Tensor x = rms_norm(hidden_rows, final_norm_, config_.norm_eps, compute_);
   count(2 * static_cast<double>(x.size(0)) * static_cast<double>(head_.numel()), x.requires_grad(),
         head_.requires_grad());
-  return resurface::linear(x, compute_weight(head_));
+  return product(x, head_);
 }
 
 at::Tensor Model::token_logprob(const Batch& batch) const {

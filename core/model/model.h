@@ -158,11 +158,29 @@ class Model {
   /// of `source` bit for bit keep its bytes and dtype.
   void save(const std::filesystem::path& folder, const std::filesystem::path& source = {}) const;
 
+  /// While it lives, products with fp32 weights that do not train use transposed copies of them
+  /// (frozen_linear): as much memory again, for callers that run few rows through the same weights
+  /// many times. One at a time.
+  class KeepTransposes {
+   public:
+    explicit KeepTransposes(const Model& model) : model_(model) { model.keeps_transposes_ = true; }
+    KeepTransposes(const KeepTransposes&) = delete;
+    KeepTransposes& operator=(const KeepTransposes&) = delete;
+    ~KeepTransposes() {
+      model_.keeps_transposes_ = false;
+      model_.transposes_.clear();
+    }
+
+   private:
+    const Model& model_;
+  };
+
  private:
   struct AttentionPlan;
   explicit Model(ModelConfig config);
   void register_parameters();
   at::Tensor compute_weight(const at::Tensor& weight) const;
+  at::Tensor product(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor apply(const Linear& linear, const at::Tensor& x,
                    const std::vector<int64_t>& adapter_starts) const;
   at::Tensor attention(const Block& block, int64_t layer, const at::Tensor& x,
@@ -194,6 +212,13 @@ class Model {
     at::Tensor copy = {};
   };
   mutable std::unordered_map<const void*, CastCopy> casts_;
+  /// Of weights that do not train, by weight; while somebody keeps them.
+  struct Transpose {
+    at::Tensor weight, transposed;
+    int64_t version = -1;
+  };
+  mutable std::unordered_map<const void*, Transpose> transposes_;
+  mutable bool keeps_transposes_ = false;
 };
 
 /// How to continue a prompt.

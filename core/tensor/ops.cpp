@@ -212,6 +212,18 @@ struct LinearFunction : Function<LinearFunction> {
   }
 };
 
+struct FrozenLinearFunction : Function<FrozenLinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& transposed) {
+    ctx->save_for_backward({weight});
+    return product(x, transposed.t());
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    // Its transpose is what the gradient multiplies by, and W is that already.
+    return {product(grads[0], ctx->get_saved_variables()[0].t()), at::Tensor(), at::Tensor()};
+  }
+};
+
 // --- SwiGLU
 // ---------------------------------------------------------------------------------------------
 
@@ -318,6 +330,11 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
   return by_onednn(x) ? LinearFunction::apply(x, weight) : at::linear(x, weight);
+}
+
+at::Tensor frozen_linear(const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& transposed) {
+  return by_onednn(x) ? FrozenLinearFunction::apply(x, weight, transposed) : at::linear(x, weight);
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return Swiglu::apply(gate, up); }

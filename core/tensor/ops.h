@@ -20,6 +20,12 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 /// arithmetic, other order of sums.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 
+/// The same for a weight that does not train and whose transpose is at hand, `transposed` [in, out]
+/// contiguous: oneDNN reads that as it is, where it reorders W in every call, which costs as much
+/// as the product of a few dozen rows.
+at::Tensor frozen_linear(const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& transposed);
+
 /// silu(gate) · up (Shazeer 2020, SwiGLU). gate, up [N, d_ff].
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
