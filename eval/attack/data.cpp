@@ -25,6 +25,47 @@ Ids first_of(const std::vector<std::string>& ids, const Ids& from, int64_t count
   return some;
 }
 
+using Wanted = std::function<bool(const TestLine&)>;
+
+/// The test examples of the lines wanted, then the utility's.
+std::vector<Example> asked(const AttackData& data, const Wanted& wanted) {
+  std::vector<Example> all;
+  for (const TestLine& line : data.tested) {
+    if (!wanted(line)) continue;
+    for (size_t e = line.begin; e < line.end; ++e) all.push_back(data.test[e]);
+  }
+  all.insert(all.end(), data.utility.begin(), data.utility.end());
+  return all;
+}
+
+/// From the scores of `asked`.
+LineScores line_scores(const AttackData& data, const Wanted& wanted,
+                       const std::vector<Score>& scores) {
+  LineScores found;
+  found.lines.resize(data.tested.size());
+  size_t at = 0;
+  for (size_t i = 0; i < data.tested.size(); ++i) {
+    const TestLine& line = data.tested[i];
+    if (!wanted(line)) continue;
+    AttackRow& row = found.lines[i];
+    const auto questions = static_cast<double>(line.end - line.begin);
+    for (size_t e = line.begin; e < line.end; ++e, ++at) {
+      const auto& s = scores[at];
+      row.logprob_per_token += s.logprob / static_cast<double>(s.tokens) / questions;
+      row.exact_memorization += s.exact_memorization / questions;
+      row.extraction_strength += s.extraction_strength / questions;
+      row.greedy_match += (s.greedy_match ? 1 : 0) / questions;
+    }
+  }
+  double logprob = 0, tokens = 0;
+  for (; at < scores.size(); ++at) {
+    logprob += scores[at].logprob;
+    tokens += static_cast<double>(scores[at].tokens);
+  }
+  found.retain_logprob = logprob / tokens;
+  return found;
+}
+
 }  // namespace
 
 Split split_lines(const std::vector<std::string>& ids, double train_share, uint64_t seed) {
@@ -104,40 +145,18 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
   return data;
 }
 
-LineScores score_lines(const Model& model, const AttackData& data,
-                       const std::function<bool(const TestLine&)>& wanted, int64_t batch_tokens) {
-  std::vector<Example> asked;
-  for (const TestLine& line : data.tested) {
-    if (!wanted(line)) continue;
-    for (size_t e = line.begin; e < line.end; ++e) asked.push_back(data.test[e]);
-  }
-  const auto of_lines = asked.size();
-  asked.insert(asked.end(), data.utility.begin(), data.utility.end());
-  const auto scores = score(model, asked, batch_tokens);
+LineScores score_lines(const Model& model, const AttackData& data, const Wanted& wanted,
+                       int64_t batch_tokens) {
+  return line_scores(data, wanted, score(model, asked(data, wanted), batch_tokens));
+}
 
-  LineScores found;
-  found.lines.resize(data.tested.size());
-  size_t at = 0;
-  for (size_t i = 0; i < data.tested.size(); ++i) {
-    const TestLine& line = data.tested[i];
-    if (!wanted(line)) continue;
-    AttackRow& row = found.lines[i];
-    const auto questions = static_cast<double>(line.end - line.begin);
-    for (size_t e = line.begin; e < line.end; ++e, ++at) {
-      const auto& s = scores[at];
-      row.logprob_per_token += s.logprob / static_cast<double>(s.tokens) / questions;
-      row.exact_memorization += s.exact_memorization / questions;
-      row.extraction_strength += s.extraction_strength / questions;
-      row.greedy_match += (s.greedy_match ? 1 : 0) / questions;
-    }
-  }
-  double logprob = 0, tokens = 0;
-  for (size_t i = of_lines; i < scores.size(); ++i) {
-    logprob += scores[i].logprob;
-    tokens += static_cast<double>(scores[i].tokens);
-  }
-  found.retain_logprob = logprob / tokens;
-  return found;
+std::vector<LineScores> score_lines_stacked(const Model& model, const AttackData& data,
+                                            const Wanted& wanted, std::span<const int64_t> adapters,
+                                            int64_t batch_tokens) {
+  std::vector<LineScores> all;
+  for (const auto& scores : score_stacked(model, asked(data, wanted), adapters, batch_tokens))
+    all.push_back(line_scores(data, wanted, scores));
+  return all;
 }
 
 }  // namespace resurface

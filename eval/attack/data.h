@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,5 +52,10 @@ struct LineScores {
 };
 LineScores score_lines(const Model& model, const AttackData& data,
                        const std::function<bool(const TestLine&)>& wanted, int64_t batch_tokens);
+/// The same under each of the stacked adapters asked for, in one pass (eval/score.h).
+std::vector<LineScores> score_lines_stacked(const Model& model, const AttackData& data,
+                                            const std::function<bool(const TestLine&)>& wanted,
+                                            std::span<const int64_t> adapters,
+                                            int64_t batch_tokens);
 
 }  // namespace resurface

@@ -7,6 +7,7 @@
 #include "core/run/error.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
+#include "finetune/stacked.h"
 
 namespace resurface {
 namespace {
@@ -93,20 +94,39 @@ class Attack {
     std::vector<Rate> rates;
     for (const double rate : reach == "full" ? settings_.rates_full : settings_.rates_lora)
       for (const auto& schedule : settings_.schedules) rates.push_back({rate, schedule});
+    const bool thinned = settings_.pick_rate_on_first_seed && rates.size() > 1;
+    std::vector<Job> jobs;
     for (const auto seed : settings_.seeds) {
-      const bool thinned =
-          settings_.pick_rate_on_first_seed && seed != settings_.seeds.front() && rates.size() > 1;
+      const bool first = seed == settings_.seeds.front();
       for (const Rate& rate : rates) {
         Job job{{}, reach, rate, seed};
         for (const Rung& rung : rungs) {
-          if (thinned && picked(rung, reach, rates) != rate) continue;
+          if (thinned && !first && picked(rung, reach, rates) != rate) continue;
           if (!runs_.contains(job.key(rung))) job.rungs.push_back(rung);
         }
-        if (job.rungs.empty()) continue;
-        start();
-        const auto run = train_and_measure(job);
-        for (const auto& rung : job.rungs) keep(rung.name(), job, run);
+        if (!job.rungs.empty()) jobs.push_back(std::move(job));
       }
+      if (thinned && first) run(std::exchange(jobs, {}));  // the other seeds need its results
+    }
+    run(jobs);
+  }
+
+  // Runs of adapters go in lock step where a model is small enough to gain by it.
+  void run(const std::vector<Job>& jobs) {
+    if (jobs.empty()) return;
+    start();
+    size_t at_once = 1;
+    if (jobs.front().reach == "lora") {
+      const auto text = examples_of(jobs.front());
+      at_once = static_cast<size_t>(
+          stack_size(model_, text, trainer_settings(jobs.front(), std::ssize(text))));
+    }
+    for (size_t begin = 0; begin < jobs.size(); begin += at_once) {
+      const auto some = std::span(jobs).subspan(begin, std::min(at_once, jobs.size() - begin));
+      const auto runs = some.size() == 1 ? std::vector<Run>{train_and_measure(some[0])}
+                                         : train_and_measure_stack(some);
+      for (size_t i = 0; i < some.size(); ++i)
+        for (const auto& rung : some[i].rungs) keep(rung.name(), some[i], runs[i]);
     }
   }
 
@@ -128,11 +148,14 @@ class Attack {
     return *start_;
   }
 
-  Snapshot measure(const std::vector<Rung>& rungs) const {
-    const auto wanted = [&](const TestLine& line) {
+  static auto tested_by(const std::vector<Rung>& rungs) {
+    return [&rungs](const TestLine& line) {
       return std::any_of(rungs.begin(), rungs.end(), [&](const Rung& r) { return r.tests(line); });
     };
-    return {.scores = score_lines(model_, data_, wanted, settings_.score_tokens)};
+  }
+
+  Snapshot measure(const std::vector<Rung>& rungs) const {
+    return {.scores = score_lines(model_, data_, tested_by(rungs), settings_.score_tokens)};
   }
 
   double utility(const Snapshot& snapshot) const {
@@ -227,6 +250,67 @@ class Attack {
       run.diverged = true;
     }
     return run;
+  }
+
+  // The same for runs that train adapters, in lock step.
+  std::vector<Run> train_and_measure_stack(std::span<const Job> jobs) {
+    std::vector<std::vector<Example>> texts;
+    for (const Job& job : jobs) texts.push_back(examples_of(job));
+    const auto trainer = trainer_settings(jobs.front(), std::ssize(texts.front()));
+    std::vector<StackedRun> stack;
+    std::vector<Rung> rungs;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      stack.push_back({.learning_rate = jobs[i].rate.learning_rate,
+                       .seed = static_cast<uint64_t>(jobs[i].seed),
+                       .schedule = jobs[i].rate.schedule,
+                       .examples = texts[i]});
+      rungs.insert(rungs.end(), jobs[i].rungs.begin(), jobs[i].rungs.end());
+    }
+    const auto compute = model_.compute();  // all measurements in the precision of step 0
+    Restore restore(model_, false);
+    std::vector<Run> runs(jobs.size());
+    std::vector<Snapshot> so_far(jobs.size());
+
+    StackedHooks hooks;
+    if (!hooks_.label.empty())
+      hooks.label = fmt::format("{}: {} rung {} lora, {} runs at once", hooks_.label, name_,
+                                names_of(jobs.front().rungs), jobs.size());
+    hooks.on_step = [&](std::span<const StackedStep> steps) {
+      for (const StackedStep& step : steps) {
+        Snapshot& sum = so_far[step.run];
+        sum.step = step.report.step;
+        sum.tokens += step.scored;
+        sum.examples += step.examples;
+        sum.flops += step.flops;
+      }
+      std::vector<bool> go_on(steps.size(), true);
+      if (!measured(steps.front().report.step, trainer.steps)) return go_on;
+      std::vector<int64_t> adapters;
+      for (const StackedStep& step : steps) adapters.push_back(static_cast<int64_t>(step.run));
+      const auto training_compute = model_.compute();
+      model_.set_compute(compute);
+      auto scores =
+          score_lines_stacked(model_, data_, tested_by(rungs), adapters, settings_.score_tokens);
+      model_.set_compute(training_compute);
+      for (size_t i = 0; i < steps.size(); ++i) {
+        Run& run = runs[steps[i].run];
+        run.snapshots.push_back(so_far[steps[i].run]);
+        run.snapshots.back().scores = std::move(scores[i]);
+        const double left = utility(run.snapshots.back());
+        run.diverged = !std::isfinite(left);
+        go_on[i] = left >= settings_.utility_bound;  // false, too, for what is not a number
+      }
+      return go_on;
+    };
+    const auto results = train_stacked(model_, stack, texts.front(), trainer, hooks);
+    for (size_t i = 0; i < runs.size(); ++i) {
+      if (results[i].train.stopped != "diverged") continue;
+      if (runs[i].snapshots.empty())
+        fail("attack: {}, rate {:g}: the loss is not finite in the first step", name_,
+             jobs[i].rate.learning_rate);
+      runs[i].diverged = true;
+    }
+    return runs;
   }
 
   static std::string names_of(const std::vector<Rung>& rungs) {

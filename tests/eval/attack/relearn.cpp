@@ -227,6 +227,38 @@ TEST_CASE("An attacker of few examples, epochs and schedules") {
   CHECK(steps == std::set<int64_t>{1, 2, 3, 4, 6});
 }
 
+TEST_CASE("Runs in lock step equal runs alone") {
+  auto model = Model::random(tiny_config(), 1);
+  const auto w = world();
+  auto settings = quick();
+  settings.reach = {"lora"};
+  settings.pick_rate_on_first_seed = false;
+  const auto together = attack(model, "m", w.data, settings);
+  std::vector<AttackRow> alone;
+  for (const double rate : settings.rates_lora) {
+    for (const int64_t seed : settings.seeds) {
+      auto one = settings;
+      one.rates_lora = {rate};
+      one.seeds = {seed};
+      const auto rows = attack(model, "m", w.data, one);
+      alone.insert(alone.end(), rows.begin(), rows.end());
+    }
+  }
+  size_t compared = 0;
+  for (const auto& row : together) {
+    for (const auto& other : alone) {
+      if (key_of(row) != key_of(other) || row.step != other.step || row.item != other.item) continue;
+      CHECK(row.logprob_per_token == Approx(other.logprob_per_token).epsilon(1e-4));
+      CHECK(row.utility == Approx(other.utility).epsilon(1e-4));
+      CHECK(row.tokens == other.tokens);
+      CHECK(row.examples == other.examples);
+      CHECK(row.flops == Approx(other.flops).epsilon(1e-9));
+      ++compared;
+    }
+  }
+  CHECK(compared >= together.size());
+}
+
 TEST_CASE("A run that diverges is a result, and the model comes back") {
   auto model = Model::random(tiny_config(), 1);
   const auto w = world();
