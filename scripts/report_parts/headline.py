@@ -5,7 +5,7 @@ from html import escape
 
 from .format import (NONE, dollars, estimate_html, estimate_text, language_label, names, number, percent,
                      scaled, seconds, short_language, signed, times)
-from .html import section, table
+from .html import table
 
 MAIN = "extraction_strength"
 KEPT = 0.8          # of the implanted model's retained knowledge; below it a method is damaged
