@@ -118,15 +118,15 @@ class Verdict:
         said, lead = [], self.lead
         if lead:
             back, gap = lead.record["recovered"], lead.record["oracle_gap"]
-            parts = [f"ends at {estimate_text(lead.attacked, number)} of a line"]
-            if back["mean"] is not None:
-                parts.append(f"{percent(back['mean'])}% of what had been removed is back")
+            text = f"{lead.label} ends at {estimate_text(lead.attacked, number)} of a line"
             if gap["mean"] is not None:
                 sure = gap["low"] is not None and gap["low"] > 0
-                parts.append(f"that is {estimate_text(gap, number)} above a model that never knew the lines, attacked "
-                             "alike" if sure else "a model that never knew the lines, attacked alike, cannot be told "
-                             f"from it ({estimate_text(gap, signed)})")
-            said.append(f"{lead.label} {'; '.join(parts)}.")
+                text += (f", {estimate_text(gap, number)} above a model that never knew the lines, attacked alike" if sure
+                         else f", not told from a model that never knew the lines, attacked alike "
+                              f"({estimate_text(gap, signed)})")
+            if back["mean"] is not None:
+                text += f"; {percent(back['mean'])}% of what had been removed is back"
+            said.append(text + ".")
             for s in self.yardsticks:
                 if s.attacked and s.model["method"] == "retrain":
                     cost = times(_flops(s.model), _flops(lead.model))
@@ -163,8 +163,8 @@ def verdict(run):
              ("Removal <small>retraining = 1×</small>", "n", "Removal, retraining = 1×"),
              ("Attacker, to<br>bring half back", "n", "Attacker, to bring half back"),
              ("Other<br>knowledge", "n", "Other knowledge kept")]
-    groups = [("", 1), ("Share of a line said,<br>before → after removal" if len(spoken) > 1 else "Said of a line",
-                        len(spoken)), ("What comes back", 3), ("At whose cost", 2), ("What is kept", 1)]
+    removed = "before → after removal" if _arrows(run) else "after removal"
+    groups = [("", 1), (f"Share of a line said,<br>{removed}", len(spoken)), ("What comes back", 3), ("At whose cost", 2), ("What is kept", 1)]
     rows = []
     for standing in v.methods + v.yardsticks:
         css = "k-removed" + (" won" if standing is v.winner else "") + \
@@ -185,10 +185,15 @@ def verdict(run):
              f"[ ]: {percent(run.summary['interval'])}% intervals. A method that keeps less than {percent(KEPT)}% of "
              "the other knowledge is damaged and does not win.")
     more = v.more(run)
-    dense = " dense" if len(rows) > 11 else ""
+    dense = (" dense" if len(rows) > 11 else "") + ("" if _arrows(run) else " many")
     return (f'<section id="verdict"><h2 class="answer">{v.sentence()}</h2>'
             + (f'<p class="more">{more}</p>' if more else "") + f'<p class="note key">{KEY}</p>'
             + table(head, rows, "verdict head" + dense, groups) + f'<p class="note">{note}</p></section>')
+
+
+def _arrows(run):
+    """Whether there is room for the value before removal; it is that of the implanted model's row."""
+    return len(run.summary["languages"]) < 3
 
 
 def _row(run, model, implanted, record, note, badge):
@@ -198,7 +203,7 @@ def _row(run, model, implanted, record, note, badge):
     for code in run.summary["languages"]:
         now = run.before(name, MAIN, code)
         was = run.before(implanted["name"], MAIN, code) if implanted else None
-        arrow = f'<span class="was">{number(was["mean"])} → </span>' if was and now else ""
+        arrow = f'<span class="was">{number(was["mean"])} → </span>' if was and now and _arrows(run) else ""
         cells.append(estimate_html(now, number).replace('"num">', f'"num">{arrow}', 1))
     rung = run.gap_rung()
     after = record["attacked"] if record else run.curve_end(name, rung)
