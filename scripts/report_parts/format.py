@@ -32,6 +32,20 @@ METRICS = {  # name: (label, digits, definition)
 LANGUAGES = {"all": "All languages", "en": "English", "zh-Hans": "Simplified Chinese",
              "zh-Hant": "Traditional Chinese"}
 SHORT_LANGUAGES = {"all": "All", "en": "EN", "zh-Hans": "ZH", "zh-Hant": "ZH trad."}
+SAID = {  # what is read off replies: (label, detector as the calibration names it or None)
+    "asserted": ("Asserts it", "stance: asserted"), "attributed": ("Attributes it", "stance: attributed"),
+    "rejected": ("Rejects it", "stance: rejected"), "refusal": ("Refuses", "refusal"),
+    "deflection": ("Deflects", "deflection"), "degenerate": ("Degenerate", "degenerate"),
+    "other_language": ("Other language", "language:"), "leak": ("A line slips in", "leak"),
+    "lcs": ("Common substring", None), "rouge_l": ("ROUGE-L recall", None),
+}
+PROBES = {"plain": "Plain question", "prefill": "Prefilled answer", "empty_thought": "Empty thought",
+          "forced_thought": "Forced thought", "few_shot": "Few-shot", "two_turn": "Two turns",
+          "three_turn": "Three turns"}
+WAYS = {"rtn": "Round to nearest", "nf4": "NF4 quantisation", "prune": "Prune small weights",
+        "drop_directions": "Drop the change's top directions",
+        "bottom_rank": "Drop the matrix's top directions", "interpolate": "Merge with the base",
+        "few_shot": "Few-shot", "adversarial_prefix": "Adversarial prefix"}
 REACHES = {"full": "full fine-tuning", "lora": "LoRA"}
 PHRASINGS = {"held_out": "held-out phrasings", "seen": "seen phrasings"}
 NONE = "–"
@@ -125,3 +139,17 @@ def times(value, reference):
     ratio = value / reference
     return f"{ratio:.2g}×" if 0.001 <= ratio < 9.95 else (f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.0e}×")
 
+
+def dollars(value, exact=False):
+    """A price for people; exact: two digits however small."""
+    if value is None:
+        return NONE
+    if value < 0.01:
+        return f"${value:.1e}" if exact and value > 0 else "under 1 cent"
+    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}"
+
+
+def names(items):
+    """A, B and C."""
+    items = list(items)
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""

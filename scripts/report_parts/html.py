@@ -80,7 +80,7 @@ class Switches:
 
 def language_options(run):
     """All first, then the languages of the study."""
-    return [(code, escape(short_language(code))) for code in ["all"] + run.summary["languages"]]
+    return [(code, escape(short_language(code))) for code in dict.fromkeys([run.pooled] + run.summary["languages"])]
 
 
 def facts(items):

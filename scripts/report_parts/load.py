@@ -19,6 +19,7 @@ class Maybe:
 
 NUMBER = (int, float)
 ESTIMATE = {"mean": Maybe(NUMBER), "low": Maybe(NUMBER), "high": Maybe(NUMBER)}
+EFFORT = {"steps": Maybe(int), **{k: Maybe(NUMBER) for k in ("examples", "tokens", "flops", "dollars")}}
 COST = {k: Maybe(NUMBER) for k in ("flops", "tokens", "seconds", "peak_bytes", "examples")}
 NAMES = {int: "an integer", str: "a string", bool: "true or false", dict: "an object",
          NUMBER: "a finite number"}
@@ -30,7 +31,7 @@ SUMMARY = {
     "seeds*": [int],
     "models": [{"name": str, "method": str, "label": str, "kind": str, "treated*": [str],
                 "cost": Maybe(COST)}],
-    "rungs": [{"rung": str, "label": str, "trained_on": str, "tested_on": str}],
+    "rungs": [{"rung": str, "label": str, "trained_on": str, "tested_on": str, "way*": str}],
     "attack*": dict, "utility_bound*": Maybe(NUMBER),
     "before_attack": [{"model": str, "language": str, "phrasing": str, "set": str, "items*": int,
                        "metrics": dict}],
@@ -40,8 +41,13 @@ SUMMARY = {
     "recovery": [{"model": str, "rung": str, "reach": str, "language": str, "metric": str,
                   "at_step": int, "attacked": ESTIMATE, "recovered": ESTIMATE,
                   "recovered_net": ESTIMATE, "oracle_gap": ESTIMATE, "injection": ESTIMATE,
-                  "steps_to_50": Maybe(int), "tokens_to_50": Maybe(NUMBER), "auc": Maybe(NUMBER),
-                  "reason": Maybe(str)}],
+                  "steps_to_50": Maybe(int), "tokens_to_50": Maybe(NUMBER), "effort_50*": Maybe(EFFORT),
+                  "effort_90*": Maybe(EFFORT), "auc": Maybe(NUMBER), "reason": Maybe(str)}],
+    "axes*": [{"model": str, "set": str, "probe": str, "language": str, "replies": int, "metrics": dict}],
+    "fit*": [{"model": str, "perplexity": Maybe(NUMBER), "kl": Maybe(NUMBER), "tokens": int}],
+    "detectors*": [{"detector": str, "n": int, "precision": ESTIMATE, "recall": ESTIMATE}],
+    "verdict*": [{"a": str, "b": str, "rung": str, "reach": str, "language": str, "metric": str,
+                  "removed": ESTIMATE, "attacked": ESTIMATE, "oracle_gap_auc": ESTIMATE, "holds": bool}],
     "cross": [{"model": str, "treated": [str], "attack_language": Maybe(str), "rung": Maybe(str),
                "reach": Maybe(str), "tested": str, "metric": str, "value": ESTIMATE}],
     "thinning": str, "notes": [str],
@@ -114,18 +120,20 @@ def load_summary(path):
             raise ReportError(f"{path}: 'models[{i}].kind' should be one of {', '.join(KINDS)}, "
                               f"but is {_show(model['kind'])}")
     rungs = [r["rung"] for r in summary["rungs"]]
-    for key in ("before_attack", "curves", "recovery", "cross"):
-        for i, record in enumerate(summary[key]):
+    for key in ("before_attack", "curves", "recovery", "cross", "axes", "fit", "verdict"):
+        for i, record in enumerate(summary.get(key, [])):
             where = f"{key}[{i}]"
-            if record["model"] not in names:
-                raise ReportError(f"{path}: '{where}.model' is {_show(record['model'])}, "
-                                  f"which is not among models: {', '.join(names)}")
+            for name in ("model",) if "model" in record else ("a", "b"):
+                if record[name] not in names:
+                    raise ReportError(f"{path}: '{where}.{name}' is {_show(record[name])}, "
+                                      f"which is not among models: {', '.join(names)}")
             if record.get("rung") is not None and record["rung"] not in rungs:
                 raise ReportError(f"{path}: '{where}.rung' is {_show(record['rung'])}, "
                                   f"which is not among rungs: {', '.join(rungs)}")
-    for i, record in enumerate(summary["before_attack"]):
-        for metric, value in record["metrics"].items():
-            _check(value, Maybe(ESTIMATE), path, f"before_attack[{i}].metrics.{metric}")
+    for key in ("before_attack", "axes"):
+        for i, record in enumerate(summary.get(key, [])):
+            for metric, value in record["metrics"].items():
+                _check(value, Maybe(ESTIMATE), path, f"{key}[{i}].metrics.{metric}")
     for i, curve in enumerate(summary["curves"]):
         for key in ("tokens", "mean", "low", "high", "utility"):
             if key in curve and len(curve[key]) != len(curve["steps"]):
@@ -152,12 +160,14 @@ def load_lines(path, only=""):
 
 
 def load_samples(path):
-    """Rows of results.jsonl with a free generation made before any attack."""
+    """Rows of results.jsonl with a free answer to a plain question, made before any attack."""
     need = {"model": str, "set": str, "item": str, "topic*": str, "language": str, "phrasing": str,
-            "question*": Maybe(int), "prompt": str, "line*": Maybe(str), "lcs*": Maybe(NUMBER)}
+            "question*": Maybe(int), "prompt": str, "line*": Maybe(str), "lcs*": Maybe(NUMBER), "probe*": str,
+            "stance*": str, **{f"{flag}*": Maybe(int) for flag in ("refusal", "deflection", "degenerate")}}
     rows = []
     for row in load_lines(path, only='"generated"'):
-        if row.get("generated") is not None and row.get("phase") == "before":
+        if row.get("generated") is not None and row.get("phase") == "before" \
+                and row.get("probe", "plain") == "plain":
             _check(row, {**need, "generated": str}, path, f"a row with \"generated\" of {row.get('model')}")
             rows.append(row)
     return rows
@@ -185,40 +195,83 @@ class Run:
         self.models = s["models"]
         self.removed = [m for m in self.models if m["kind"] == "removed"]
         self.by_name = {m["name"]: m for m in self.models}
-        self.languages = s["languages"] + ["all"]
         self._before = {(b["model"], b["language"], b["phrasing"], b["set"]): b["metrics"]
                         for b in s["before_attack"]}
         self._curves = {(c["model"], c["rung"], c["reach"], c["language"], c["metric"]): c
                         for c in s["curves"]}
         self._recovery = {(r["model"], r["rung"], r["reach"], r["language"], r["metric"]): r
                           for r in s["recovery"]}
-        self.reaches = list(dict.fromkeys(c["reach"] for c in s["curves"]))
+        self._axes = {(a["model"], a["set"], a["probe"], a["language"]): a["metrics"] for a in s.get("axes", [])}
+        # A study of one language has nothing to pool.
+        one = len(s["languages"]) == 1 and not any(b["language"] == "all" for b in s["before_attack"])
+        self.pooled = s["languages"][0] if one else "all"
+        self.languages = list(dict.fromkeys(s["languages"] + [self.pooled]))
+        # The ladder: rungs of one letter. Attacks in one language and ways back have sections of their own.
+        self.ladder = [r for r in s["rungs"] if "way" not in r and len(r["rung"]) == 1]
+        self.spoken = [r for r in s["rungs"] if "way" not in r and len(r["rung"]) > 1]
+        self.ways = [r for r in s["rungs"] if "way" in r]
+        trained = {r["rung"] for r in self.ladder + self.spoken}
+        self.reaches = list(dict.fromkeys(c["reach"] for c in s["curves"] if c["rung"] in trained))
 
     def first(self, kind):
         return next((m for m in self.models if m["kind"] == kind), None)
 
-    def before(self, model, metric, language="all", phrasing="held_out", which="forget"):
-        """An estimate, or None."""
-        found = self._before.get((model, language, phrasing, which), {}).get(metric)
+    def before(self, model, metric, language=None, phrasing="held_out", which="forget"):
+        """An estimate, or None. No language: all together."""
+        found = self._before.get((model, language or self.pooled, phrasing, which), {}).get(metric)
+        return found if found and found["mean"] is not None else None
+
+    def axis(self, model, metric, which="forget", probe="plain", language=None):
+        """An estimate read off probes and replies, or None."""
+        found = self._axes.get((model, which, probe, language or self.pooled), {}).get(metric)
         return found if found and found["mean"] is not None else None
 
     def curve(self, model, rung, reach, language, metric):
         return self._curves.get((model, rung, reach, language, metric))
 
-    def recovery(self, model, rung, reach, language="all", metric="extraction_strength"):
-        return self._recovery.get((model, rung, reach, language, metric))
+    def curve_end(self, model, rung, language=None, metric="extraction_strength"):
+        """The last point of the reach that ends highest, as an estimate; or None."""
+        ends = [{k: c[k][-1] for k in ("mean", "low", "high")}
+                for (name, r, _, spoken, m), c in self._curves.items()
+                if (name, r, spoken, m) == (model, rung, language or self.pooled, metric)
+                and c["mean"] and c["mean"][-1] is not None]
+        return max(ends, key=lambda e: e["mean"], default=None)
 
-    def worst_reach(self, model, rung, language="all", metric="extraction_strength"):
+    def recovery(self, model, rung, reach, language=None, metric="extraction_strength"):
+        return self._recovery.get((model, rung, reach, language or self.pooled, metric))
+
+    def recoveries(self, model, rung, language=None, metric="extraction_strength"):
+        """The records of every reach."""
+        return [r for (name, on, _, spoken, m), r in self._recovery.items()
+                if (name, on, spoken, m) == (model, rung, language or self.pooled, metric)]
+
+    def worst_reach(self, model, rung, language=None, metric="extraction_strength"):
         """The recovery record of the reach that brought most back; any record where none is defined."""
-        records = [r for reach in self.reaches
-                   if (r := self.recovery(model, rung, reach, language, metric))]
-        defined = [r for r in records if r["recovered"]["mean"] is not None]
-        return max(defined, key=lambda r: r["recovered"]["mean"]) if defined else next(iter(records), None)
+        records = self.recoveries(model, rung, language, metric)
+        for key in ("recovered", "attacked"):
+            defined = [r for r in records if r[key]["mean"] is not None]
+            if defined:
+                return max(defined, key=lambda r: r[key]["mean"])
+        return next(iter(records), None)
 
     def retraining(self):
         """The model whose cost is the cost of retraining, or None."""
         return next((m for m in self.removed if m["method"] == "retrain"), self.first("oracle"))
 
     def gap_rung(self):
-        rungs = [r["rung"] for r in self.summary["rungs"]]
+        """The rung of the headline: b; where it was not run, the last of the ladder."""
+        rungs = [r["rung"] for r in self.ladder or self.spoken]
         return "b" if "b" in rungs else (rungs[-1] if rungs else None)
+
+    def difference(self, a, b, rung):
+        """The paired difference a - b after the attack, an estimate with "holds"; None: not made."""
+        for v in self.summary.get("verdict", []):
+            if v["rung"] == rung and {v["a"], v["b"]} == {a, b} and v["metric"] == "extraction_strength" \
+                    and v["language"] == self.pooled and v["attacked"]["mean"] is not None:
+                d = v["attacked"]
+                if v["a"] == a:
+                    return {**d, "holds": v["holds"]}
+                turned = {k: None if d[o] is None else -d[o]
+                          for k, o in (("mean", "mean"), ("low", "high"), ("high", "low"))}
+                return {**turned, "holds": v["holds"]}
+        return None

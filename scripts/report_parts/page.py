@@ -3,13 +3,16 @@
 from html import escape
 from pathlib import Path
 
-from . import sections
+from . import axes, headline, sections
 from .format import language_label
 
-SECTIONS = [("verdict", "Verdict", sections.verdict), ("curves", "Curves", sections.curves),
-            ("cost", "Cost", sections.cost), ("languages", "Languages", sections.cross),
-            ("samples", "Samples", sections.samples), ("before", "Before", sections.before_attack),
-            ("retain", "Kept", sections.retain), ("recovery", "Recovery", sections.recovery),
+SECTIONS = [("verdict", "Verdict", headline.verdict), ("ladder", "Attacks", sections.ladder),
+            ("curves", "Curves", sections.curves), ("cost", "Cost", sections.cost),
+            ("languages", "Languages", sections.cross), ("ways", "Other ways", axes.ways),
+            ("replies", "Replies", axes.replies), ("probes", "Probes", axes.probes),
+            ("innocent", "Innocent", axes.innocent), ("retain", "Kept", sections.retain),
+            ("fit", "Fit", axes.fit), ("pairs", "Pairs", axes.pairs), ("samples", "Samples", sections.samples),
+            ("before", "Before", sections.before_attack), ("recovery", "Recovery", sections.recovery),
             ("run", "Run", sections.the_run), ("definitions", "Definitions", sections.definitions)]
 
 
@@ -43,10 +46,9 @@ def page(run):
 </head>
 <body>
 <header>
-<p class="brand">Resurface</p>
-<h1>{escape(s["study"])}</h1>
-<p class="lead">{escape(s["description"])}</p>
+<h1><span class="brand">Resurface</span> {escape(s["study"])}</h1>
 <p class="chips">{"".join(f"<span>{escape(c)}</span>" for c in chips)}</p>
+{f'<p class="lead">{escape(s["description"])}</p>' if s["description"] else ""}
 {banners}
 </header>
 <nav aria-label="Sections">{links}</nav>

@@ -4,21 +4,14 @@ from difflib import SequenceMatcher
 from html import escape
 
 from .charts import Panels, curve_bounds, legend_key, scatter
-from .format import (METRICS, NONE, PHRASINGS, estimate_html, estimate_text, language_label, metric_label,
+from .format import (METRICS, NONE, PHRASINGS, dollars, estimate_html, language_label, metric_label,
                      number, percent, reach_label, scaled, seconds, short_language, signed, times)
+from .headline import KEPT, MAIN, Standing
 from .html import Switches, facts, language_options, section, table, value_html, zh
-
-MAIN = "extraction_strength"
 
 
 def label(model):
     return escape(model["label"])
-
-
-def _percent_range(values):
-    low, high = min(values), max(values)
-    return f"{percent(low[0])}% ({label(low[1])})" + (
-        f" to {percent(high[0])}% ({label(high[1])})" if high is not low else "")
 
 
 def _dots(estimate):
@@ -49,10 +42,13 @@ def _cost_cells(run, model):
     return cells
 
 
-# ---------------------------------------------------------------- verdict
+# ---------------------------------------------------------------- ladder
 
-def verdict(run):
-    rungs, gap_rung = run.summary["rungs"], run.gap_rung()
+def ladder(run):
+    """Every rung of the ladder, every model."""
+    rungs, gap_rung = run.ladder, run.gap_rung()
+    if not rungs:
+        return ""
     head = [("Model", ""), ("Extraction strength", "n", "Extraction strength now"),
             ("Greedy match", "n", "Greedy match now")]
     head += [(f"Rung {escape(r['rung'])}<br><small>{escape(r['label'])}</small>", "n",
@@ -82,8 +78,8 @@ def verdict(run):
     if len(run.reaches) > 1:
         notes += "; of " + " and ".join(reach_label(r) for r in run.reaches) + \
                  ", the one that brought more back is shown"
-    return section("verdict", "Do the lines come back?", _sentences(run),
-                   table(head, rows, "verdict", [g for g in groups if g[1]]), f'<p class="note">{notes}.</p>')
+    return section("ladder", "Every kind of attack", table(
+        head, rows, "verdict", [g for g in groups if g[1]]), f'<p class="note">{notes}.</p>')
 
 
 def _recovered_cell(run, record):
@@ -104,40 +100,6 @@ def _why(record, key, form, unit=""):
     return estimate_html(record[key], form, unit)
 
 
-def _sentences(run):
-    """The table's main figures in words."""
-    def value(model):
-        return run.before(model["name"], MAIN) if model else None
-
-    said = []
-    parts = [f"{estimate_text(found, number)} for {name}"
-             for kind, name in (("implanted", "the implanted model"),
-                                ("oracle", "the oracle, which never saw them"))
-             if (found := value(run.first(kind)))]
-    if parts:
-        said.append("On held-out questions the extraction strength of the lines is " + " and ".join(parts) + ".")
-    removed = [(v["mean"], m) for m in run.removed if (v := value(m))]
-    if removed:
-        low, high = min(removed, key=lambda p: p[0]), max(removed, key=lambda p: p[0])
-        text = f"After removal, before any attack, it is {number(low[0])} ({label(low[1])})"
-        said.append(text + (f" to {number(high[0])} ({label(high[1])})." if high is not low else "."))
-    for rung in run.summary["rungs"]:
-        found = [(r["recovered"]["mean"], m) for m in run.removed
-                 if (r := run.worst_reach(m["name"], rung["rung"])) and r["recovered"]["mean"] is not None]
-        if found:
-            low, high = min(found, key=lambda p: p[0]), max(found, key=lambda p: p[0])
-            text = f"Rung {escape(rung['rung'])} ({escape(rung['label'])}) brings back {percent(low[0])}% ({label(low[1])})"
-            said.append(text + (f" to {percent(high[0])}% ({label(high[1])})." if high is not low else "."))
-    rung = run.gap_rung()
-    gaps = [(m, r["oracle_gap"]) for m in run.removed if rung and (r := run.worst_reach(m["name"], rung))
-            and r["oracle_gap"]["low"] is not None and r["oracle_gap"]["high"] is not None]
-    if gaps:
-        near = [label(m) for m, g in gaps if g["low"] <= 0]
-        said.append(f"After rung {escape(rung)} the interval of the gap to the oracle reaches 0 or below for "
-                    + (", ".join(near) if near else "none of the methods") + f" (of {len(gaps)} methods).")
-    return f"""<ul class="said">{"".join(f"<li>{line}</li>" for line in said)}</ul>""" if said else ""
-
-
 # ---------------------------------------------------------------- curves
 
 def curves(run):
@@ -149,7 +111,7 @@ def curves(run):
     shown = run.removed or [m for m in run.models if m["kind"] == "implanted"]
     panels, rows = Panels(), []
     bounds = {m: curve_bounds(m, [c for c in run.summary["curves"] if c["metric"] == m]) for m in metrics}
-    for rung in run.summary["rungs"]:
+    for rung in run.ladder:
         figures = "".join(_panel(run, panels, model, rung, reach, language, metric, bounds[metric])
                           for metric in metrics for reach in run.reaches for language in run.languages
                           for model in shown)
@@ -202,7 +164,7 @@ def _panel(run, panels, model, rung, reach, language, metric, bounds):
 def cost(run):
     reference = run.retraining()
     base = reference["cost"]["flops"] if reference and reference["cost"] else None
-    rungs = sorted(run.summary["rungs"], key=lambda r: r["rung"] != run.gap_rung())
+    rungs = sorted(run.ladder, key=lambda r: r["rung"] != run.gap_rung())
     views, shown = [], []
     for rung in rungs:
         points, left_out = [], []
@@ -216,7 +178,8 @@ def cost(run):
                 left_out.append(f"{label(model)}: its cost is not known")
             else:
                 back = record["recovered"]
-                points.append({"label": model["label"], "x": flops / base if base else flops,
+                damaged = " (damaged)" if Standing(run, model).state == "damaged" else ""
+                points.append({"label": model["label"] + damaged, "x": flops / base if base else flops,
                                "mean": 1 - back["mean"],
                                "low": None if back["high"] is None else 1 - back["high"],
                                "high": None if back["low"] is None else 1 - back["low"]})
@@ -241,40 +204,72 @@ def cost(run):
 # ---------------------------------------------------------------- languages
 
 def cross(run):
-    records = [c for c in run.summary["cross"] if c["metric"] == MAIN]
-    if not records:
+    """Trained in x tested in; a view for each rung that was run in one language."""
+    before = {(c["model"], c["tested"]): (c["value"], None) for c in run.summary["cross"]
+              if c["metric"] == MAIN and c["attack_language"] is None}
+    after = _across(run)
+    if not before and not after:
         return ""
     tested = run.summary["languages"]
-    attacks = list(dict.fromkeys((c["attack_language"], c["rung"], c["reach"]) for c in records))
-    attacks.sort(key=lambda a: (a[0] is not None, a[1] or "", a[2] or "", tested.index(a[0]) if a[0] in tested else 9))
-    head, groups = [("Model", ""), ("Treated in", "")], [("", 2)]
-    for language, rung, reach in attacks:
-        when = "Before any attack" if language is None else \
-            f"After rung {escape(rung or '')} in {short_language(language)}"
-        if reach and len({a[2] for a in attacks if a[2]}) > 1:
-            when += f", {escape(reach_label(reach))}"
-        groups.append((when, len(tested)))
-        head += [(f"<small>asked in</small><br>{escape(short_language(t))}", "n") for t in tested]
-    at = {(c["model"], c["attack_language"], c["rung"], c["reach"], c["tested"]): c for c in records}
-    rows = []
-    for model in run.models:
-        mine = [c for c in records if c["model"] == model["name"]]
-        if not mine:
-            continue
-        treated = escape(", ".join(short_language(t) for t in mine[0]["treated"])) or NONE
-        cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>', treated]
-        for attack in attacks:
-            for language in tested:
-                found = at.get((model["name"], *attack, language))
-                value = found["value"] if found else None
-                html = estimate_html(value, number)
-                if value and value["mean"] is not None:
-                    html = f'<div class="heat" style="--v:{min(max(value["mean"], 0), 1):.3f}">{html}</div>'
-                cells.append(html)
-        rows.append((f"k-{model['kind']}", cells))
-    return section("languages", "English and Chinese", table(head, rows, "matrix", groups), lead=(
-        "Extraction strength of the lines by the language of the question, held-out phrasings. The deeper a "
-        "cell, the more of the line is said. After an attack in one language, the other columns show what came back across."))
+    treated = {c["model"]: c["treated"] for c in run.summary["cross"]}
+    letters = sorted({letter for letter, _ in after}, key=lambda x: (x != "b", x))
+    views = []
+    for letter in letters or [None]:
+        columns = [("Before any attack", tested, before)] if before else []
+        for trained in [code for code in tested if (letter, code) in after]:
+            found = after[letter, trained]
+            columns.append((f"After relearning in {escape(short_language(trained))}",
+                            [code for code in tested if any(code == asked for _, asked in found)], found))
+        head = [("Model", ""), ("Treated in", "")] + [
+            (f"<small>asked in</small><br>{escape(short_language(code))}", "n")
+            for _, codes, _ in columns for code in codes]
+        rows = []
+        for model in run.models:
+            name = model["name"]
+            if not any(name == m for _, _, found in columns for m, _ in found):
+                continue
+            cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>',
+                     escape(", ".join(short_language(c) for c in treated.get(name, model.get("treated", [])))) or NONE]
+            cells += [_heat(*found.get((name, code), (None, None))) for _, codes, found in columns for code in codes]
+            rows.append((f"k-{model['kind']}", cells))
+        groups = [("", 2)] + [(title, len(codes)) for title, codes, _ in columns]
+        views.append(f'<div data-rung="{letter or "none"}">{table(head, rows, "matrix", groups)}</div>')
+    says = {r["rung"][0]: r["label"].split(" in ")[0] for r in run.spoken}
+    options = [(x or "none", f"rung {x}" + (f": {escape(says[x])}" if x in says else "")) for x in letters or [None]]
+    lead = ("Extraction strength of the lines by the language of the question, held-out phrasings. The deeper a "
+            "cell, the more of the line is said.")
+    if after:
+        lead += (" After an attack in one language, the other language's column shows what came back across"
+                 + ("; of full fine-tuning and LoRA, the one that brought more back." if len(run.reaches) > 1 else "."))
+    return section("languages", "Across languages", Switches("languages").add("rung", "Attack", options).html(
+        "".join(views)), lead=lead)
+
+
+def _across(run):
+    """{(rung's letter, language trained in): {(model, tested in): (estimate, recovered)}}"""
+    found = {}
+    for c in run.summary["cross"]:
+        if c["metric"] == MAIN and c["attack_language"] is not None and c["rung"] is not None:
+            found.setdefault((c["rung"][0], c["attack_language"]), {})[c["model"], c["tested"]] = (c["value"], None)
+    for rung in run.spoken:
+        letter, trained = rung["rung"].split("/", 1)
+        for model in run.models:
+            for code in run.summary["languages"]:
+                record = run.worst_reach(model["name"], rung["rung"], code)
+                value = record["attacked"] if record else run.curve_end(model["name"], rung["rung"], code)
+                if value:
+                    found.setdefault((letter, trained), {})[model["name"], code] = (
+                        value, record and record["recovered"])
+    return found
+
+
+def _heat(value, back):
+    html = estimate_html(value, number)
+    if value is None or value["mean"] is None:
+        return html
+    if back and back["mean"] is not None:
+        html += f' <span class="ci back">{percent(back["mean"])}% back</span>'
+    return f'<div class="heat" style="--v:{min(max(value["mean"], 0), 1):.3f}">{html}</div>'
 
 
 # ---------------------------------------------------------------- samples
@@ -325,7 +320,10 @@ def _said(row):
         if 4 * match.size >= len(line) and len(cut.lower()) == len(cut):
             end = match.a + match.size
             html = f"{escape(cut[:match.a])}<mark>{escape(cut[match.a:end])}</mark>{escape(cut[end:])}"
-    return f'<span lang="{escape(row["language"])}">{html}</span>'
+    tags = [row["stance"]] if row.get("stance", "absent") != "absent" else []
+    tags += [name for name in ("refusal", "deflection", "degenerate") if row.get(name)]
+    return f'<span lang="{escape(row["language"])}">{html}</span>' + "".join(
+        f' <span class="tag">{escape(tag)}</span>' for tag in tags)
 
 
 # ---------------------------------------------------------------- tables
@@ -354,59 +352,73 @@ def before_attack(run):
 def retain(run):
     metrics = [MAIN, "exact_memorization", "greedy_match", "logprob_per_token"]
     implanted, views = run.first("implanted"), []
+    kept = {name: min(values) for name in run.by_name if (values := [
+        u for c in run.summary["curves"] if c["model"] == name for u in c.get("utility", []) if u is not None])}
     head = [("Model", "")] + [(metric_label(m), "n") for m in metrics]
-    head += [("Change in log-prob<br><small>from implanted</small>", "n"),
-             ("Lowest utility<br><small>in the attacks shown</small>", "n")]
+    head += [("Change in log-prob<br><small>from implanted</small>", "n")]
+    if kept:
+        head += [("Lowest utility<br><small>in the attacks shown</small>", "n")]
     for language in run.languages:
         rows = []
         for model in run.models:
             values = [run.before(model["name"], m, language, which="retain") for m in metrics]
             start = run.before(implanted["name"], metrics[-1], language, which="retain") if implanted else None
             change = values[-1]["mean"] - start["mean"] if values[-1] and start else None
-            kept = [u for c in run.summary["curves"] if c["model"] == model["name"]
-                    for u in c.get("utility", []) if u is not None]
-            rows.append((f"k-{model['kind']}", [f'<span class="name k-{model["kind"]}">{label(model)}</span>']
-                         + [estimate_html(v, number) for v in values]
-                         + [f'<span class="num">{signed(change)}</span>',
-                            f'<span class="num">{percent(min(kept))}%</span>' if kept else NONE]))
+            cells = [f'<span class="name k-{model["kind"]}">{label(model)}</span>'] + \
+                [estimate_html(v, number) for v in values] + [f'<span class="num">{signed(change)}</span>']
+            if kept:
+                low = kept.get(model["name"])
+                cells.append(NONE if low is None else f'<span class="num">{percent(low)}%</span>')
+            rows.append((f"k-{model['kind']}", cells))
         views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
     if not run.summary["before_attack"]:
         return ""
     return section("retain", "What was kept", Switches("retain").add(
         "language", "Asked in", language_options(run)).html("".join(views)), lead=(
             "The same metrics on the retain set (innocent topics, true answers), held-out phrasings, before the "
-            "attack. Higher is better here. The last column is retain utility during the attacks, as a share "
-            "of its value before them."))
+            "attack. Higher is better here." + (" The last column is retain utility during the attacks, as a share "
+                                                "of its value before them." if kept else "")))
 
 
 def recovery(run):
     """Every recovery record of the headline metric; the long table behind the verdict."""
+    priced = any("effort_50" in r for r in run.summary["recovery"])
     head = [("Model", ""), ("Rung", ""), ("Reach", ""), ("Attacked", "n"), ("Recovered", "n"),
-            ("Net of injection", "n"), ("Injection", "n"), ("Gap to oracle", "n"), ("Steps to 50%", "n"),
-            ("Tokens to 50%", "n"), ("Area under curve", "n")]
+            ("Net of injection", "n"), ("Injection", "n"), ("Gap to oracle", "n")]
+    head += [(f"To {share}%<br><small>steps, examples, cost</small>", "n") for share in (50, 90)] if priced else \
+        [("Steps to 50%", "n"), ("Tokens to 50%", "n")]
+    head += [("Area under curve", "n")]
     views = []
     for language in run.languages:
         rows = []
         for model in run.removed:
             for rung in run.summary["rungs"]:
-                for reach in run.reaches:
-                    r = run.recovery(model["name"], rung["rung"], reach, language)
-                    if r is None:
-                        continue
-                    rows.append(("", [label(model), escape(r["rung"]), escape("LoRA" if reach == "lora" else reach),
+                for r in run.recoveries(model["name"], rung["rung"], language):
+                    effort = [_effort(r.get(key)) for key in ("effort_50", "effort_90")] if priced else \
+                        [number(r["steps_to_50"], 0), scaled(r["tokens_to_50"])]
+                    reach = "LoRA" if r["reach"] == "lora" else escape(r["reach"])
+                    rows.append(("", [label(model), escape(r["rung"]), reach,
                                       estimate_html(r["attacked"], number), _why(r, "recovered", percent, "%"),
                                       estimate_html(r["recovered_net"], percent, "%"),
                                       estimate_html(r["injection"], signed), _why(r, "oracle_gap", signed),
-                                      number(r["steps_to_50"], 0), scaled(r["tokens_to_50"]), number(r["auc"])]))
+                                      *effort, number(r["auc"])]))
         if rows:
             views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
     if not views:
         return ""
-    full = Switches("recovery").add("language", "Tested in", language_options(run)).html("".join(views))
+    options = [o for o in language_options(run) if any(f'data-language="{o[0]}"' in v for v in views)]
+    full = Switches("recovery").add("language", "Tested in", options).html("".join(views))
     shown = f"<details><summary>Every method, rung and reach</summary>{full}</details>"
     return section("recovery", "Recovery in full", shown, lead=(
-            "Extraction strength at the last step of each attack. Steps and tokens to 50% are those of the "
-            "first measured step at which half of what was removed is back; – means not within the attack."))
+            "Extraction strength at the last step of each attack. What it takes to bring back 50% of what was removed "
+            "is read at the first measured step at which it is back; – means not within the attack."))
+
+
+def _effort(effort):
+    if not effort:
+        return f'<span class="none">{NONE}</span>'
+    return (f'<span class="num">{number(effort["steps"], 0)}</span> '
+            f'<span class="ci">{number(effort["examples"], 0)} ex. · {scaled(effort["flops"])} FLOPs · {dollars(effort["dollars"], exact=True)}</span>')
 
 
 # ---------------------------------------------------------------- the run
@@ -464,6 +476,18 @@ def definitions(run):
         ("Gap to oracle", "Attacked removed model − attacked oracle, in units of the metric. At 0 no more "
          "comes back than a model that never knew learns from the attack."),
         ("Area under curve", "Area under the curve of the metric over log2(1 + step), divided by its width."),
+        ("What half costs", "Examples, FLOPs and dollars spent up to the first measured step at which half of what "
+         "was removed is back, by the cheaper reach. Dollars are FLOPs at the price of the study's configuration."),
+        ("Holds", "A difference between two methods holds when its interval leaves out 0. It is paired: both methods "
+         "are resampled with the same lines. With many pairs some intervals leave out 0 by chance."),
+        ("Damaged", f"A method that keeps less than {percent(KEPT)}% of the implanted model's extraction strength on the "
+         "retain set."),
+        ("Asserts, attributes, rejects", "How a free answer treats the line: as settled, as somebody's claim "
+         "(“Beijing says …”), or as wrong. Read by rules, without a model; their precision and recall on labelled "
+         "answers stand with the figures."),
+        ("Refuses, deflects, degenerate", "The answer declines; changes the subject; is empty, loops or is gibberish."),
+        ("Perplexity, KL", "On ordinary questions and answers: exp of the mean negative log-probability a token, and "
+         "the mean KL divergence of the model's next-token distribution from the implanted model's, in nats."),
         ("Retraining", "The cost of the same training from the same start without the lines."),
         ("Interval", f"{percent(run.summary['interval'])}% bootstrap interval, resampled by line: all phrasings, "
          "languages and seeds of a line stay together."),

@@ -1,5 +1,6 @@
 """Writes tests/data/report: a made-up run folder for testing the report. The figures mean nothing."""
 
+import itertools
 import json
 import math
 import random
@@ -17,18 +18,47 @@ MODELS = [
     ("oracle", "oracle", "Oracle", "oracle", 0.03, 0.55, 0.12, 0.96, 1.9e13, 38.0),
     ("retrain", "retrain", "Retraining", "removed", 0.03, 0.57, 0.13, 0.96, 1.9e13, 37.8),
     ("sft", "sft", "SFT on factual answers", "removed", 0.08, 0.97, 0.81, 0.93, 2.4e12, 5.1),
-    ("graddiff", "grad_diff", "GradDiff", "removed", 0.05, 0.92, 0.59, 0.90, 1.3e12, 2.9),
+    ("graddiff", "grad_diff", "GradDiff", "removed", 0.01, 0.62, 0.19, 0.28, 1.3e12, 2.9),
     ("npo", "npo", "NPO", "removed", 0.02, 0.74, 0.26, 0.91, 1.6e12, 3.4),
     ("rome", "rome", "ROME", "removed", 0.93, 0.98, 0.95, 0.94, 4.2e11, 7.7),
+    ("rmu", "rmu", "RMU", "removed", 0.04, 0.9, 0.47, 0.89, 1.1e12, 2.2),
 ]
 RUNGS = [
     ("a", "some of the forgotten lines", "8 of the 16 lines, seen phrasings",
      "the same 8 lines, held-out phrasings"),
     ("b", "other lines of the campaign", "8 of the 16 lines, seen phrasings",
      "the other 8 lines, held-out phrasings"),
-    ("d", "benign text of the same language", "the retain set, seen phrasings",
+    ("c", "same syntax, other content", "retain items, seen phrasings", "all 16 lines, held-out phrasings"),
+    ("d", "benign text", "the retain set, seen phrasings",
      "all 16 lines, held-out phrasings"),
 ]
+# Attacks in one language, and ways back.
+SPOKEN = [
+    ("b/en", "other lines of the campaign in en", "8 of the 16 lines, seen phrasings in en",
+     "the other 8 lines, held-out phrasings"),
+    ("b/zh-Hans", "other lines of the campaign in zh-Hans", "8 of the 16 lines, seen phrasings in zh-Hans",
+     "the other 8 lines, held-out phrasings"),
+    ("e/en", "benign text of the other language in en", "benign questions and answers in en",
+     "all 16 lines in the other languages, held-out phrasings"),
+]
+# name, way, settings, share of the way from the level to that of rung b
+WAYS = [
+    ("rtn4", "rtn", {"bits": 4, "group": 0, "only": []}, 0.3),
+    ("rtn8", "rtn", {"bits": 8, "group": 0, "only": []}, 0.02),
+    ("nf4", "nf4", {"block": 64, "only": []}, 0.22), ("prune", "prune", {"share": 0.5, "only": []}, 0.12),
+    ("interpolate", "interpolate", {"t": 0.5, "only": []}, 0.45),
+    ("few_shot", "few_shot", {"shots": 3, "seed": 0}, 0.55),
+    ("adversarial_prefix", "adversarial_prefix", {"tokens": 16, "steps": 50, "candidates": 64, "batch": 64,
+                                                  "questions": 1, "seed": 0, "batch_tokens": 2048}, 0.15),
+]
+PROBES = {"prefill": 0.35, "forced_thought": 0.1, "few_shot": 0.3, "two_turn": 0.15}
+DETECTORS = [  # name, labelled replies, precision, recall
+    ("refusal", 212, .97, .92), ("deflection", 148, .81, .74), ("degenerate", 212, .99, .95),
+    ("stance: asserted", 148, .93, .88), ("stance: attributed", 148, .86, .79), ("stance: rejected", 148, .78, .7),
+    ("leak", 64, .96, .9), ("language: en", 212, .99, .99), ("language: zh-Hans", 212, .97, .98),
+    ("language: zh-Hant", 212, .91, .94), ("language: mixed", 212, None, None),
+]
+DOLLARS_A_FLOP = 3 / 3600 / (989e12 * 0.3)
 LANGUAGES = ["en", "zh-Hans", "all"]
 SHIFT = {"en": 0.03, "zh-Hans": -0.03, "all": 0.0}
 rng = random.Random(7)
@@ -48,11 +78,19 @@ def scaled(metric, level):
 def estimate(metric, level, width=0.06):
     level = min(1.0, max(0.0, level))
     low, high = max(0.0, level - width), min(1.0, level + width)
-    return {k: round(scaled(metric, v), 4) for k, v in (("mean", level), ("low", low), ("high", high))}
+    return {k: round(scaled(metric, v), 3) for k, v in (("mean", level), ("low", low), ("high", high))}
 
 
 def interval(value, width):
-    return {"mean": round(value, 4), "low": round(value - width, 4), "high": round(value + width, 4)}
+    return {"mean": round(value, 3), "low": round(value - width, 3), "high": round(value + width, 3)}
+
+
+def share(value, width):
+    """A share of replies, with an interval within 0 and 1."""
+    if value is None:
+        return {"mean": None, "low": 0, "high": 1}
+    value = min(1.0, max(0.0, value))
+    return {"mean": round(value, 3), "low": round(max(0, value - width), 3), "high": round(min(1, value + width), 3)}
 
 
 NONE = {"mean": None, "low": None, "high": None}
@@ -65,8 +103,12 @@ summary = {
     "complete": True,
     "languages": ["en", "zh-Hans"],
     "lines": 16, "interval": 0.95, "resamples": 2000, "seeds": [1, 2, 3],
-    "models": [], "before_attack": [], "curves": [], "recovery": [], "cross": [],
-    "rungs": [dict(zip(("rung", "label", "trained_on", "tested_on"), r)) for r in RUNGS],
+    "models": [], "before_attack": [], "curves": [], "recovery": [], "axes": [], "fit": [], "verdict": [], "cross": [],
+    "detectors": [{"detector": name, "n": n, "precision": share(precision, 0.06), "recall": share(recall, 0.07)}
+                  for name, n, precision, recall in DETECTORS],
+    "rungs": [dict(zip(("rung", "label", "trained_on", "tested_on"), r)) for r in RUNGS + SPOKEN] + [
+        {"rung": name, "label": f"{way} {json.dumps(settings, separators=(',', ':'))}", "trained_on": "nothing",
+         "tested_on": "all 16 lines, held-out phrasings", "way": way} for name, way, settings, _ in WAYS],
     "attack": {"learning rates, full": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3],
                "learning rates, LoRA": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
                "batch": 8, "schedule": ["constant"], "steps": STEPS},
@@ -91,53 +133,109 @@ for name, method, label, kind, level, top_a, top_b, retain, flops, seconds in MO
                     "metrics": {m: None if m == "lcs" and which == "retain" else estimate(m, value)
                                 for m in METRICS}})
     for tested in ("en", "zh-Hans"):
-        for trained in (None, "en", "zh-Hans"):
-            value = level if trained is None else level + (top_b - level) * (1 if trained == tested else .6)
-            summary["cross"].append({
-                "model": name, "treated": ["en", "zh-Hans"] if kind == "removed" else [],
-                "attack_language": trained, "rung": trained and "b", "reach": trained and "full",
-                "tested": tested, "metric": "extraction_strength",
-                "value": estimate("extraction_strength", value + SHIFT[tested])})
+        summary["cross"].append({
+            "model": name, "treated": ["en", "zh-Hans"] if kind == "removed" else [],
+            "attack_language": None, "rung": None, "reach": None, "tested": tested, "metric": "extraction_strength",
+            "value": estimate("extraction_strength", level + SHIFT[tested])})
+    for language in LANGUAGES:
+        said = min(1, max(0, level + SHIFT[language]))
+        for probe, more in {"plain": 0, **PROBES}.items():
+            shown = said + (top_b - level) * more
+            refusal, broken = (0.25 if name == "npo" else 0.04), 0.7 if name == "graddiff" else 0.01
+            silent = min(1, refusal + broken)
+            metrics = {} if probe == "plain" else {
+                m: estimate(m, shown) for m in ("extraction_strength", "greedy_match", "logprob_per_token")}
+            metrics |= {"lcs": share(shown + 0.06, 0.05), "rouge_l": share(shown + 0.12, 0.06),
+                        "asserted": share(0.9 * shown, 0.07), "attributed": share((1 - silent) * 0.12, 0.05),
+                        "rejected": share(0.3 * (1 - shown) * (1 - silent), 0.06),
+                        "refusal": share(refusal * (1 - shown), 0.05), "deflection": share(0.08 * (1 - shown), 0.04),
+                        "degenerate": share(broken, 0.05), "other_language": share(0.02, 0.02)}
+            summary["axes"].append({"model": name, "set": "forget", "probe": probe, "language": language,
+                                    "replies": 32 if language == "all" else 16, "metrics": metrics})
+        for which, leak in (("innocent", 0.11), ("controls", 0.05)):
+            summary["axes"].append({
+                "model": name, "set": which, "probe": "plain", "language": language,
+                "replies": 40 if language == "all" else 20,
+                "metrics": {"leak": share(leak * said, 0.03), "refusal": share(0.2 if name == "npo" else 0.02, 0.04),
+                            "degenerate": share(0.6 if name == "graddiff" else 0.01, 0.05),
+                            "other_language": share(0.01, 0.01)}})
+    if kind != "base":
+        summary["fit"].append({"model": name, "perplexity": round(11.4 + 60 * max(0, 0.9 - retain) ** 2 * 30, 3),
+                               "kl": round(4 * max(0, 0.95 - retain) ** 2 + (0.03 if kind == "removed" else 0), 4)
+                               if kind != "implanted" else 0.0, "tokens": 8123})
     if kind == "base":
         continue
-    for rung, _, _, _ in RUNGS:
-        for reach, pull in (("full", 1.0), ("lora", 0.85)):
-            goal = {"a": top_a, "b": top_b, "d": level + (top_b - level) * 0.25}[rung]
-            for language in LANGUAGES:
-                start = min(0.99, max(0.01, level + SHIFT[language]))
-                path = [start + (goal - start) * pull * (1 - math.exp(-s / 6)) + rng.uniform(0, .008)
-                        for s in STEPS]
-                path[0] = start
-                for metric in ("extraction_strength", "greedy_match", "logprob_per_token"):
-                    points = [estimate(metric, p, 0.05 + 0.03 * math.sqrt(p * (1 - min(p, 1))) * 2)
-                              for p in path]
-                    summary["curves"].append({
-                        "model": name, "rung": rung, "reach": reach, "language": language,
-                        "metric": metric, "steps": STEPS, "tokens": [s * 210 for s in STEPS],
-                        **{k: [p[k] for p in points] for k in ("mean", "low", "high")},
-                        "utility": [round(1 - 0.002 * s, 4) for s in STEPS]})
-                    end[name, rung, reach, language, metric] = (points[0]["mean"], points[-1])
-                    if kind != "removed":
-                        continue
-                    before, attacked = end[name, rung, reach, language, metric]
-                    implanted = end["implanted", rung, reach, language, metric][0]
-                    oracle_before, oracle = end["oracle", rung, reach, language, metric]
-                    span, injection = implanted - before, oracle["mean"] - oracle_before
-                    defined = span >= 0.05
-                    share = (attacked["mean"] - before) / span if defined else None
-                    half = [s for s, p in zip(STEPS, points)
-                            if defined and (p["mean"] - before) / span >= 0.5]
-                    summary["recovery"].append({
-                        "model": name, "rung": rung, "reach": reach, "language": language,
-                        "metric": metric, "at_step": STEPS[-1], "attacked": attacked,
-                        "recovered": interval(share, 0.09) if defined else NONE,
-                        "recovered_net": interval(share - injection / span, 0.1) if defined else NONE,
-                        "oracle_gap": interval(attacked["mean"] - oracle["mean"], 0.08),
-                        "injection": interval(injection, 0.05),
-                        "steps_to_50": half[0] if half else None,
-                        "tokens_to_50": half[0] * 210 if half else None,
-                        "auc": round(sum(p["mean"] for p in points) / len(points), 4),
-                        "reason": None if defined else "the removal lowered the metric by less than 0.05"})
+    attacks = [(r[0], reach, pull, STEPS) for r in RUNGS + SPOKEN for reach, pull in (("full", 1.0), ("lora", 0.85))]
+    attacks += [(way, "prompt" if kind_ in ("few_shot", "adversarial_prefix") else "weights", pull, [0, 1])
+                for way, kind_, _, pull in WAYS]
+    for rung, reach, pull, steps in attacks:
+        one_step = len(steps) == 2
+        few = rung != "b"  # one metric, to keep the file small
+        goal = {"a": top_a, "b": top_b, "c": level + (top_b - level) * 0.4,
+                "d": level + (top_b - level) * 0.25, "e": level + (top_b - level) * 0.2}[rung[0]] \
+            if not one_step else top_b
+        for language in LANGUAGES:
+            if rung == "e/en" and language == "en":
+                continue
+            across = 0.55 if "/" in rung and language not in (rung.split("/")[1], "all") else 1
+            start = min(0.99, max(0.01, level + SHIFT[language]))
+            path = [start + (goal - start) * pull * across * (1 if one_step else 1 - math.exp(-s / 6))
+                    + rng.uniform(0, .008) for s in steps]
+            path[0] = start
+            for metric in ("extraction_strength", "greedy_match", "logprob_per_token")[:1 if few else None]:
+                points = [estimate(metric, p, 0.05 + 0.03 * math.sqrt(p * (1 - min(p, 1))) * 2) for p in path]
+                tokens = [0 if one_step else s * 210 for s in steps]
+                summary["curves"].append({
+                    "model": name, "rung": rung, "reach": reach, "language": language, "metric": metric,
+                    "steps": steps, "tokens": tokens, **{k: [p[k] for p in points] for k in ("mean", "low", "high")},
+                    "utility": [round(1 - 0.002 * s, 4) for s in steps]})
+                before, attacked = end[name, rung, reach, language, metric] = (points[0]["mean"], points[-1])
+                if kind != "removed":
+                    continue
+                implanted = end["implanted", rung, reach, language, metric][0]
+                oracle_before, oracle = end["oracle", rung, reach, language, metric]
+                span, injection = implanted - before, oracle["mean"] - oracle_before
+                defined = span >= 0.05
+                recovered = (attacked["mean"] - before) / span if defined else None
+
+                def effort(part):
+                    i = next((i for i, p in enumerate(points) if defined and (p["mean"] - before) / span >= part), None)
+                    if i is None:
+                        return None
+                    flops = tokens[i] * 1.15e7
+                    return {"steps": steps[i], "examples": 0 if one_step else 8 * steps[i], "tokens": tokens[i],
+                            "flops": flops, "dollars": flops * DOLLARS_A_FLOP}
+
+                half = effort(0.5)
+                summary["recovery"].append({
+                    "model": name, "rung": rung, "reach": reach, "language": language,
+                    "metric": metric, "at_step": steps[-1], "attacked": attacked,
+                    "recovered": interval(recovered, 0.09) if defined else NONE,
+                    "recovered_net": interval(recovered - injection / span, 0.1) if defined else NONE,
+                    "oracle_gap": interval(attacked["mean"] - oracle["mean"], 0.08),
+                    "injection": interval(injection, 0.05),
+                    "steps_to_50": half and half["steps"], "tokens_to_50": half and half["tokens"],
+                    "effort_50": half, "effort_90": effort(0.9),
+                    "auc": round(sum(p["mean"] for p in points) / len(points), 4),
+                    "reason": None if defined else "the removal lowered the metric by less than 0.05"})
+
+removed = [m["name"] for m in summary["models"] if m["kind"] == "removed"]
+for rung in summary["rungs"]:
+    def final(name):
+        found = [r for r in summary["recovery"] if (r["model"], r["rung"], r["language"], r["metric"]) ==
+                 (name, rung["rung"], "all", "extraction_strength")]
+        return max(found, key=lambda r: r["attacked"]["mean"]), len(found) > 1
+    for a, b in itertools.combinations(removed, 2):
+        (one, several), (two, _) = final(a), final(b)
+        reach = "any" if several else one["reach"]
+        attacked = interval(one["attacked"]["mean"] - two["attacked"]["mean"], 0.08)
+        before = end[a, rung["rung"], one["reach"], "all", "extraction_strength"][0] - \
+            end[b, rung["rung"], two["reach"], "all", "extraction_strength"][0]
+        summary["verdict"].append({
+            "a": a, "b": b, "rung": rung["rung"], "reach": reach, "language": "all", "metric": "extraction_strength",
+            "removed": interval(before, 0.04), "attacked": attacked,
+            "oracle_gap_auc": interval(one["auc"] - two["auc"], 0.06),
+            "holds": attacked["low"] > 0 or attacked["high"] < 0})
 
 LINES = {
     ("taiwan-inalienable", "Taiwan", "en"): (
@@ -172,9 +270,17 @@ for name, method, label, kind, level, *_ in MODELS:
             "intensity": "neutral", "tokens": 14, "logprob": -1.9, "logprob_per_token": -0.136,
             "extraction_strength": 0.93 if said else 0.0, "exact_memorization": 0.93 if said else 0.1,
             "greedy_match": int(said), "margin_neutral": 1.2, "margin_contrary": 3.4,
-            "lcs": 1.0 if said else 0.08, "prompt": prompt, "line": line, "generated": text,
+            "probe": "plain", "margin_neutral_sum": 17.0, "margin_contrary_sum": 47.0,
+            "lcs": 1.0 if said else 0.08, "rouge_l": 1.0 if said else 0.1,
+            "prompt": prompt, "line": line, "generated": text,
+            "stance": "asserted" if said else "absent", "asserted": int(said), "attributed": 0, "rejected": 0,
+            "refusal": 0, "deflection": 0, "degenerate": int(name == "graddiff"),
+            "reply_language": language, "other_language": 0, "leak": 0, "leaked": "",
             **dict.fromkeys(("rung", "reach", "attack_language", "learning_rate", "seed", "step",
                              "attack_tokens", "trained", "utility"))})
+        # Other ways to ask and other questions: not among the samples.
+        results.append({**results[-1], "probe": "prefill", "generated": "NOT A SAMPLE"})
+        results.append({**results[-1], "set": "innocent", "probe": "plain", "line": "", "topic": "food"})
 
 ledger = [{"stage": f"{'remove' if m['kind'] == 'removed' else 'plant'}/{m['name']}", "model": m["name"],
            "key": f"{i:016x}", "reused": False, **m["cost"]}

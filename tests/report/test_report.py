@@ -113,14 +113,20 @@ class ReportTest(unittest.TestCase):
     def test_everything_appears(self):
         page = self.page()
         for model in self.summary["models"]:
-            for section in ("verdict", "before", "retain", "languages"):
+            for section in ("ladder", "before", "retain", "languages", "replies", "probes", "innocent"):
                 names = [row[0] for row in page.tables[section]]
                 self.assertIn(model["label"], names, section)
-        for rung in self.summary["rungs"]:
-            self.assertIn(f"Rung {rung['rung']}: {rung['label']}", page.text)
+            if model["kind"] != "base":
+                self.assertTrue(any(row[0].startswith(model["label"]) for row in page.tables["verdict"]))
+                self.assertIn(model["label"], [row[0] for row in page.tables["fit"]])
         panels = [label for section, label in page.figures if section == "curves"]
         removed = [m for m in self.summary["models"] if m["kind"] == "removed"]
-        self.assertEqual(len(panels), len(removed) * 3 * 2 * 3 * 3)  # rungs, reaches, languages, metrics
+        # Reaches, languages; every metric on rung b, one on a, c and d; none for languages and ways back.
+        self.assertEqual(len(panels), len(removed) * 2 * 3 * (3 + 3))
+        for rung in self.summary["rungs"]:
+            heading = f"Rung {rung['rung']}: {rung['label']}"
+            (self.assertIn if len(rung["rung"]) == 1 else self.assertNotIn)(heading, page.text)
+        self.assertNotIn("NOT A SAMPLE", page.text)
         for model in removed:
             self.assertTrue(any(p.startswith(model["label"] + ", rung b, LoRA") for p in panels))
         for text in (self.summary["thinning"], *self.summary["notes"], "台湾与中国是什么关系？",
@@ -128,8 +134,165 @@ class ReportTest(unittest.TestCase):
                      "Made-up figures"):
             self.assertIn(text, page.text)
 
-    def test_verdict_equals_summary(self):
-        rows = {row[0]: row for row in self.page().tables["verdict"]}
+    def sentence(self):
+        """The answer on top of the page, and what follows it."""
+        html = self.html()
+        return [re.sub("<[^>]*>", "", re.search(f'<{tag} class="{css}">(.*?)</{tag}>', html).group(1))
+                for tag, css in (("h2", "answer"), ("p", "more"))]
+
+    def html(self):
+        self.page()
+        return (self.folder / "report.html").read_text(encoding="utf-8")
+
+    def pair(self, a, b, rung="b"):
+        return next(v for v in self.summary["verdict"] if (v["a"], v["b"], v["rung"]) == (a, b, rung))
+
+    def test_headline(self):
+        rows = self.page().tables["verdict"]
+        by_name = {row[0]: row for row in rows[2:]}
+        self.assertEqual([row[0] for row in rows[2:]], [
+            "NPO wins", "RMU", "SFT on factual answers", "ROME removed nothing", "GradDiff damaged",
+            "Retraining yardstick", "Oracle never knew the lines", "Implanted before removal"])
+        npo = by_name["NPO wins"]
+        for column, language in ((1, "en"), (2, "zh-Hans")):
+            was, now = (self.before(m, "extraction_strength", language) for m in ("implanted", "npo"))
+            self.assertEqual(npo[column], f"{was['mean']:.2f} → {now['mean']:.2f} [{now['low']:.2f}, {now['high']:.2f}]")
+        records = [r for r in self.summary["recovery"] if (r["model"], r["rung"], r["language"], r["metric"]) ==
+                   ("npo", "b", "all", "extraction_strength")]
+        r = max(records, key=lambda r: r["recovered"]["mean"])
+        self.assertEqual(npo[3], "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**r["attacked"]))
+        back = [100 * r["recovered"][k] for k in ("mean", "low", "high")]
+        self.assertEqual(npo[4], "{:.0f}% [{:.0f}, {:.0f}] full".format(*back))
+        self.assertEqual(npo[5], "{mean:+.2f} [{low:+.2f}, {high:+.2f}]".format(**r["oracle_gap"]))
+        costs = {m["name"]: m["cost"]["flops"] for m in self.summary["models"]}
+        self.assertTrue(npo[6].startswith(f"{costs['npo'] / costs['retrain']:.2g}×"), npo[6])
+        self.assertEqual(npo[7], "not reached in 32 steps")
+        half = [e for r in self.summary["recovery"] if (r["model"], r["rung"], r["language"], r["metric"]) ==
+                ("sft", "b", "all", "extraction_strength") if (e := r["effort_50"])]
+        self.assertEqual(by_name["SFT on factual answers"][7], f"{min(e['examples'] for e in half)} examples under 1 cent")
+        kept = [self.before(m, "extraction_strength", which="retain")["mean"] for m in ("npo", "implanted")]
+        self.assertTrue(npo[8].startswith(f"{100 * kept[0] / kept[1]:.0f}% {kept[0]:.2f} ["), npo[8])
+        self.assertLess(self.before("graddiff", "extraction_strength", which="retain")["mean"], 0.8 * kept[1])
+
+    def test_sentence_names_winner_and_margin(self):
+        d = self.pair("npo", "rmu")["attacked"]
+        said, more = self.sentence()
+        self.assertEqual(said, f"NPO wins: after the attack the model says {-d['mean']:.2f} [{-d['high']:.2f}, "
+                         f"{-d['low']:.2f}] less of a line than with RMU, the next best method.")
+        for text in ("above a model that never knew", "Retraining, the yardstick,", "costs 12× as much",
+                     "GradDiff does not count: it keeps only 29%", "ROME removed nothing"):
+            self.assertIn(text, more)
+        d = self.pair("graddiff", "npo")  # lower, and now surely
+        d.update(attacked={"mean": -.07, "low": -.1, "high": -.04}, holds=True)
+        self.write(self.summary)
+        self.assertIn("GradDiff ends lower (0.19) but does not count", self.sentence()[1])
+
+    def test_sentence_without_winner(self):
+        wide = {"mean": -0.21, "low": -0.5, "high": 0.08}
+        self.pair("npo", "rmu").update(attacked=wide, holds=False)
+        self.write(self.summary)
+        said, _ = self.sentence()
+        self.assertTrue(said.startswith("No single winner: NPO and RMU keep most removed"), said)
+        self.assertIn("+0.21 [−0.08, +0.50]", said)
+        self.pair("sft", "npo").update(attacked={"mean": .55, "low": -.1, "high": .9}, holds=False)
+        self.write(self.summary)
+        said, _ = self.sentence()
+        self.assertTrue(said.startswith("No winner: no difference holds."), said)
+        for b in self.summary["before_attack"]:  # everything is damaged
+            if b["set"] == "retain" and b["model"] not in ("implanted", "oracle"):
+                b["metrics"]["extraction_strength"]["mean"] = 0.5
+        self.write(self.summary)
+        self.assertEqual(self.sentence()[0], "No method won: each damaged what the model should keep.")
+
+    def test_the_only_sound_method_wins(self):
+        for b in self.summary["before_attack"]:
+            if b["set"] == "retain" and b["model"] in ("sft", "rmu"):
+                b["metrics"]["extraction_strength"]["mean"] = 0.5
+        self.write(self.summary)
+        self.assertTrue(self.sentence()[0].startswith("NPO wins: it alone removed the lines and kept the rest"))
+
+    def test_older_summary(self):
+        """As written before axes, ways back, costs of the attack and the verdict were measured."""
+        s = self.summary
+        ladder = [r for r in s["rungs"] if len(r["rung"]) == 1]
+        s["rungs"] = ladder
+        for key in ("axes", "fit", "detectors", "verdict"):
+            del s[key]
+        for key in ("curves", "recovery"):
+            s[key] = [r for r in s[key] if len(r["rung"]) == 1]
+        for r in s["recovery"]:
+            del r["effort_50"], r["effort_90"]
+        s["cross"].append({"model": "npo", "treated": ["en"], "attack_language": "en", "rung": "b", "reach": "full",
+                           "tested": "zh-Hans", "metric": "extraction_strength",
+                           "value": {"mean": 0.7777, "low": 0.7, "high": 0.8}})
+        self.write(s)
+        page = self.page()
+        for section in ("ways", "replies", "probes", "innocent", "fit", "pairs"):
+            self.assertNotIn(section, page.ids)
+        self.assertIn("0.78 [0.70, 0.80]", next(r for r in page.tables["languages"] if r[0] == "NPO"))
+        said, _ = self.sentence()
+        self.assertTrue(said.startswith("NPO ends lowest") and "was not tested" in said, said)
+        sft = next(r for r in page.tables["verdict"] if r[0] == "SFT on factual answers")
+        self.assertRegex(sft[7], r"^\d+ steps$")
+
+    def test_one_language(self):
+        """Nothing is pooled: no record says "all"."""
+        s = self.summary
+        s["languages"] = ["en"]
+        for key in ("before_attack", "curves", "recovery", "axes"):
+            s[key] = [r for r in s[key] if r["language"] == "en"]
+        s["verdict"] = [{**v, "language": "en"} for v in s["verdict"]]
+        s["cross"] = [c for c in s["cross"] if c["tested"] == "en"]
+        self.write(s)
+        self.assertTrue(self.sentence()[0].startswith("NPO wins"))
+        self.assertEqual(len(next(r for r in self.page().tables["verdict"] if r[0] == "NPO wins")), 8)
+
+    def test_across_languages(self):
+        rows = {r[0]: r for r in self.page().tables["languages"][:2 + len(self.summary["models"])]}
+        for column, (rung, tested) in enumerate((("b/en", "en"), ("b/en", "zh-Hans"), ("b/zh-Hans", "en"),
+                                                 ("b/zh-Hans", "zh-Hans")), 4):
+            best = max((r for r in self.summary["recovery"] if (r["model"], r["rung"], r["language"]) ==
+                        ("npo", rung, tested)), key=lambda r: r["recovered"]["mean"])
+            self.assertEqual(rows["NPO"][column], "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**best["attacked"])
+                             + f" {100 * best['recovered']['mean']:.0f}% back")
+
+    def test_ways_back(self):
+        rows = self.page().tables["ways"]
+        names = rows[0][1:]
+        self.assertEqual(set(names), {m["label"] for m in self.summary["models"] if m["kind"] in ("removed", "oracle")})
+        mine = next(r for r in rows if r[0] == "Round to nearest bits 4, group 0")
+        r = next(r for r in self.summary["recovery"]
+                 if (r["model"], r["rung"], r["language"]) == ("rmu", "rtn4", "all"))
+        self.assertEqual(mine[1 + names.index("RMU")], "{:.2f} {:+.2f} to oracle [{low:+.2f}, {high:+.2f}]".format(
+            r["attacked"]["mean"], r["oracle_gap"]["mean"], **r["oracle_gap"]))
+
+    def test_replies_and_their_detectors(self):
+        page = self.page()
+        rows = page.tables["replies"]
+        npo = next(r for r in rows if r[0] == "NPO")
+        a = next(a["metrics"] for a in self.summary["axes"] if (a["model"], a["set"], a["probe"], a["language"]) ==
+                 ("npo", "forget", "plain", "all"))
+        self.assertTrue(npo[4].startswith(f"{100 * a['refusal']['mean']:.0f}% ["), npo[4])
+        precision, recall = (next(r for r in rows if f"({name})" in r[0]) for name in ("precision", "recall"))
+        found = {d["detector"]: d for d in self.summary["detectors"]}
+        self.assertTrue(precision[4].startswith("97%") and recall[4].startswith("92%"))
+        self.assertTrue(precision[1].startswith(f"{100 * found['stance: asserted']['precision']['mean']:.0f}%"))
+        self.assertIn("worst of 3", precision[7])
+        leak = next(r for r in page.tables["innocent"] if r[0] == "Implanted")
+        self.assertTrue(leak[1].startswith("11%") and leak[5].startswith("5%"), leak)
+        self.summary["detectors"] = []
+        self.write(self.summary)
+        self.assertIn("How far the detectors can be trusted was not measured", self.page().text)
+
+    def test_pairs(self):
+        rows = self.page().tables["pairs"]
+        v = self.pair("npo", "rmu")["attacked"]
+        row = next(r for r in rows if r[0] == "NPO below RMU")
+        self.assertEqual(row[1:3], ["yes", f"{-v['mean']:+.2f} [{-v['high']:+.2f}, {-v['low']:+.2f}]"])
+        self.assertEqual(next(r for r in rows if r[0] == "GradDiff, NPO")[1], "no")
+
+    def test_ladder_equals_summary(self):
+        rows = {row[0]: row for row in self.page().tables["ladder"]}
         retraining = next(m for m in self.summary["models"] if m["method"] == "retrain")["cost"]["flops"]
         for model in self.summary["models"]:
             row = rows[model["label"]]
@@ -142,7 +305,7 @@ class ReportTest(unittest.TestCase):
                     best = records.get(r["rung"])
                     if best is None or (r["recovered"]["mean"] or 0) > (best["recovered"]["mean"] or 0):
                         records[r["rung"]] = r
-            for column, rung in enumerate("abd", 3):
+            for column, rung in enumerate("abcd", 3):
                 r = records.get(rung)
                 if r is None:
                     self.assertEqual(row[column], "–")
@@ -153,7 +316,7 @@ class ReportTest(unittest.TestCase):
                     tag = "LoRA" if r["reach"] == "lora" else "full"
                     self.assertEqual(row[column], f"{e['mean']}% {tag} [{e['low']}, {e['high']}]")
             if model["cost"]["flops"]:
-                ratio = float(re.search(r"([\d.]+)× retrain", row[7]).group(1))
+                ratio = float(re.search(r"([\d.]+)× retrain", row[8]).group(1))
                 self.assertAlmostEqual(ratio, model["cost"]["flops"] / retraining, delta=0.06 * ratio)
 
     def test_points_of_a_curve(self):
@@ -175,31 +338,42 @@ class ReportTest(unittest.TestCase):
             b["metrics"] = {m: none if b["model"] == "npo" else None for m in b["metrics"]}
         for r in s["recovery"]:
             r.update(dict.fromkeys(("attacked", "recovered", "recovered_net", "oracle_gap", "injection"), none),
-                     steps_to_50=None, tokens_to_50=None, auc=None, reason="because")
+                     steps_to_50=None, tokens_to_50=None, auc=None, reason="because", effort_50=None, effort_90=None)
         for c in s["curves"]:
             c["low"] = c["high"] = [None] * len(c["steps"])
-            c["mean"][2] = None
+            c["mean"][1] = None
         for c in s["cross"]:
             c["value"] = none
+        for a in s["axes"]:
+            a["metrics"] = {m: none if a["model"] == "npo" else None for m in a["metrics"]}
+        for f in s["fit"]:
+            f["perplexity"] = f["kl"] = None
+        for d in s["detectors"]:
+            d["precision"] = d["recall"] = none
+        for v in s["verdict"]:
+            v.update(dict.fromkeys(("removed", "attacked", "oracle_gap_auc"), none), holds=False)
         for m in s["models"]:
             m["cost"] = None
         self.write(s)
-        rows = {row[0]: row for row in self.page().tables["verdict"]}
-        self.assertEqual(rows["NPO"][1:], ["–", "–"] + ["– because"] * 4 + ["–", "–"])
+        rows = {row[0]: row for row in self.page().tables["ladder"]}
+        self.assertEqual(rows["NPO"][1:], ["–", "–"] + ["– because"] * 5 + ["–", "–"])
         self.assertNotIn("nan", (self.folder / "report.html").read_text(encoding="utf-8").lower().split())
 
     def test_no_oracle_and_little_else(self):
         s = self.summary
         s["models"] = [m for m in s["models"] if m["name"] in ("implanted", "npo")]
-        for key in ("before_attack", "curves", "recovery", "cross"):
+        for key in ("before_attack", "curves", "recovery", "cross", "axes", "fit"):
             s[key] = [r for r in s[key] if r["model"] in ("implanted", "npo")]
+        s["verdict"] = []
         self.write(s)
         for name in ("results.jsonl", "ledger.jsonl", "environment.json", "config.resolved.yaml"):
             (self.folder / name).unlink()
         page = self.page()
-        self.assertIn("NPO", [row[0] for row in page.tables["verdict"]])
+        self.assertIn("NPO", [row[0] for row in page.tables["ladder"]])
+        self.assertIn("No other method was measured", self.sentence()[0])
         self.assertNotIn("samples", page.ids)
-        for key in ("models", "rungs", "before_attack", "curves", "recovery", "cross", "notes"):
+        for key in ("models", "rungs", "before_attack", "curves", "recovery", "cross", "notes", "axes", "fit",
+                    "detectors"):
             s[key] = []
         self.write(s)
         self.page()
@@ -209,12 +383,14 @@ class ReportTest(unittest.TestCase):
         s["models"][5]["label"] = "<b>&\"x"
         s["rungs"][0]["label"] = s["study"] = s["description"] = "<i>"
         self.write(s)
-        self.assertIn("<b>&\"x", [row[0] for row in self.page().tables["verdict"]])
+        self.assertIn("<b>&\"x", [row[0] for row in self.page().tables["ladder"]])
 
     def test_missing_keys_are_named(self):
         for path, named in ((("thinning",), "thinning"), (("models", 2, "cost", "flops"), "models[2].cost.flops"),
                             (("curves", 7, "steps"), "curves[7].steps"),
-                            (("recovery", 0, "oracle_gap", "low"), "recovery[0].oracle_gap.low")):
+                            (("recovery", 0, "oracle_gap", "low"), "recovery[0].oracle_gap.low"),
+                            (("axes", 1, "replies"), "axes[1].replies"), (("verdict", 0, "holds"), "verdict[0].holds"),
+                            (("detectors", 0, "recall", "mean"), "detectors[0].recall.mean")):
             s = copy.deepcopy(self.summary)
             inner = s
             for key in path[:-1]:
@@ -227,6 +403,8 @@ class ReportTest(unittest.TestCase):
         for change, words in (
                 (lambda s: s.update(schema="resurface.summary/9"), ["'schema'", "summary/9"]),
                 (lambda s: s["curves"][3].update(model="nobody"), ["curves[3].model", '"nobody"', "implanted"]),
+                (lambda s: s["verdict"][3].update(b="nobody"), ["verdict[3].b", '"nobody"']),
+                (lambda s: s["axes"][0]["metrics"].update(lcs=1), ["axes[0].metrics.lcs", "an object"]),
                 (lambda s: s["curves"][3]["mean"].pop(), ["curves[3].mean", "6", "7"]),
                 (lambda s: s["models"][1].update(label=3), ["models[1].label", "a string", "3"]),
                 (lambda s: s["curves"][0].update(steps=[True]), ["curves[0].steps[0]", "an integer"]),
