@@ -125,6 +125,8 @@ Json curve(const std::string& model, const Recovery& recovery, Interval Recovery
     c["mean"].push_back(number((point.*which).estimate));
     c["low"].push_back(number((point.*which).low));
     c["high"].push_back(number((point.*which).high));
+    // A point carries the removed model's utility, not that of the references.
+    if (which == &RecoveryPoint::attacked) c["utility"].push_back(number(point.utility));
   }
   return c;
 }
