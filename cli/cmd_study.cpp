@@ -72,8 +72,7 @@ Command add_eval(CLI::App& app) {
   return add(
       app, "eval", "measure checkpoints on a suite, without attacking them",
       "configs/attack/full.yaml",
-      "The config is the one of `resurface attack`; its attack is left out. `field` lists\n"
-      "benchmarks of the field (tofu, muse, membership, counterfact, zsre, easyedit) to run.");
+      "The config is the one of `resurface attack`; its attack is left out.");
 }
 
 }  // namespace resurface
