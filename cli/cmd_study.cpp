@@ -69,10 +69,9 @@ Command add_attack(CLI::App& app) {
 }
 
 Command add_eval(CLI::App& app) {
-  return add(
-      app, "eval", "measure checkpoints on a suite, without attacking them",
-      "configs/attack/full.yaml",
-      "The config is the one of `resurface attack`; its attack is left out.");
+  return add(app, "eval", "measure checkpoints on a suite, without attacking them",
+             "configs/attack/full.yaml",
+             "The config is the one of `resurface attack`; its attack is left out.");
 }
 
 }  // namespace resurface
