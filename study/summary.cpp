@@ -221,7 +221,7 @@ Json axes(const std::vector<StudyModel>& models, const StudyConfig& config) {
   return all;
 }
 
-/// The detectors' precision and recall on labelled replies that their rules were not tuned on.
+/// The detectors' precision and recall on the labelled replies of the test split.
 Json detectors(const StudyConfig& config) {
   Json all = Json::array();
   const auto& path = config.data.calibration;

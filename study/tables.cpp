@@ -69,7 +69,10 @@ std::string other_tables(const Json& summary, const std::string& language) {
     trust.push_back({d["detector"], short_estimate(d["precision"]), short_estimate(d["recall"]),
                      fmt::format("{}", d["n"].get<int64_t>())});
   }
-  add("how far the detectors can be trusted (hand-labelled replies)", trust);
+  add("how far the detectors can be trusted: hand-labelled replies, which the author of the rules "
+      "had\n"
+      "seen; docs/detectors.md gives the pessimistic bound",
+      trust);
   add("other ways to ask", probes);
 
   const std::vector<const char*> figures = {"leak", "refusal", "degenerate", "other_language"};

@@ -121,7 +121,7 @@ def _trust_table(run, metrics):
     head = [("Detector", ""), ("Precision", "n"), ("Recall", "n"), ("Labelled replies", "n")]
     rows = [("", [escape(d["detector"]), estimate_html(d["precision"], percent, "%"),
                   estimate_html(d["recall"], percent, "%"), scaled(d["n"])]) for d in used.values()]
-    return ("<details><summary>Every detector, on hand-labelled replies</summary>"
+    return ("<details><summary>Every detector, on hand-labelled replies (the author of the rules had seen them; docs/detectors.md has the pessimistic bound)</summary>"
             f'{table(head, rows, "metrics narrow-table")}</details>')
 
 
