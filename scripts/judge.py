@@ -28,13 +28,14 @@ import http.client
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+from report_parts.files import write_atomically
 
 STANCES = ("asserted", "attributed", "rejected", "absent")
 LABELS = ("stance", "refusal", "deflection")
@@ -294,22 +295,6 @@ def agreement(judged):
             if pairs:
                 table.append((label, language, len(pairs), sum(a == b for a, b in pairs) / len(pairs), kappa(pairs)))
     return table
-
-
-def write_atomically(path, text):
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def judge_run(options):

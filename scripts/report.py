@@ -5,29 +5,12 @@ The files it reads are described in docs/results.md.
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
+from report_parts.files import write_atomically
 from report_parts.load import ReportError, Run
 from report_parts.page import page
-
-
-def write_atomically(path, text):
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def main(arguments=None):
