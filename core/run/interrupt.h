@@ -3,7 +3,8 @@
 
 namespace resurface {
 
-/// From now on SIGINT and SIGTERM set the flag; a second SIGINT ends the process at once.
+/// From now on SIGINT and SIGTERM set the flag; a second SIGINT ends the process at once. Called
+/// once, on the first thread, before the work starts.
 void catch_interrupts();
 bool interrupted();
 /// Throws Interrupted when the flag is set.

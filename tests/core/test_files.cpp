@@ -1,4 +1,6 @@
 // Files that are whole or not there, hashes, seeds, devices, costs.
+#include <sys/auxv.h>
+
 #include <catch2/catch.hpp>
 
 #include <csignal>
@@ -161,6 +163,16 @@ TEST_CASE("an interrupt is an exception at the next check") {
   CHECK(interrupted());
   CHECK_THROWS_AS(check_interrupted(), Interrupted);
   set_interrupted(false);
+
+  // Handled on a stack of its own, large enough for the processor's registers: a product of oneDNN
+  // may have the stack pointer on the heap when it comes.
+  struct sigaction action {};
+  stack_t stack{};
+  REQUIRE(sigaction(SIGINT, nullptr, &action) == 0);
+  REQUIRE(sigaltstack(nullptr, &stack) == 0);
+  CHECK((action.sa_flags & SA_ONSTACK) != 0);
+  CHECK((stack.ss_flags & SS_DISABLE) == 0);
+  CHECK(stack.ss_size >= getauxval(AT_MINSIGSTKSZ));
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
 }
