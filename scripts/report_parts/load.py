@@ -46,6 +46,8 @@ SUMMARY = {
     "axes*": [{"model": str, "set": str, "probe": str, "language": str, "replies": int, "metrics": dict}],
     "fit*": [{"model": str, "perplexity": Maybe(NUMBER), "kl": Maybe(NUMBER), "tokens": int}],
     "detectors*": [{"detector": str, "n": int, "precision": ESTIMATE, "recall": ESTIMATE}],
+    "field*": {"benchmarks": [{"benchmark": str, "paper": str, "main": [str]}],
+               "results": [{"model": str, "benchmark": str, "metrics": dict}]},
     "verdict*": [{"a": str, "b": str, "rung": str, "reach": str, "language": str, "metric": str,
                   "removed": ESTIMATE, "attacked": ESTIMATE, "oracle_gap_auc": ESTIMATE, "holds": bool}],
     "cross": [{"model": str, "treated": [str], "attack_language": Maybe(str), "rung": Maybe(str),
@@ -130,6 +132,12 @@ def load_summary(path):
             if record.get("rung") is not None and record["rung"] not in rungs:
                 raise ReportError(f"{path}: '{where}.rung' is {_show(record['rung'])}, "
                                   f"which is not among rungs: {', '.join(rungs)}")
+    for i, record in enumerate(summary.get("field", {}).get("results", [])):
+        if record["model"] not in names:
+            raise ReportError(f"{path}: 'field.results[{i}].model' is {_show(record['model'])}, "
+                              f"which is not among models: {', '.join(names)}")
+        for metric, value in record["metrics"].items():
+            _check(value, NUMBER, path, f"field.results[{i}].metrics.{metric}")
     for key in ("before_attack", "axes"):
         for i, record in enumerate(summary.get(key, [])):
             for metric, value in record["metrics"].items():
