@@ -54,6 +54,14 @@ SUMMARY = {
                "reach": Maybe(str), "tested": str, "metric": str, "value": ESTIMATE}],
     "thinning": str, "notes": [str],
 }
+BILL = {"flops": NUMBER, "gpu_hours": NUMBER, "dollars": NUMBER, "bytes": NUMBER, "gpus": int}
+PRICE = {
+    "assumptions": {"study_parameters": NUMBER, "study_lines": int, "lines": int, "dollars_per_hour": NUMBER,
+                    "peak_flops": NUMBER, "efficiency": NUMBER, "gpu_bytes": NUMBER, "rung": str},
+    "models": [{"model": str, "source": str, "tokens": NUMBER, "retraining": BILL,
+                "methods": [{"label": str, "of_retraining": NUMBER, "examples": int,
+                             "stays_removed": Maybe(ESTIMATE), **BILL}]}],
+}
 KINDS = ("base", "implanted", "oracle", "removed")
 
 
@@ -198,6 +206,10 @@ class Run:
         self.environment = _parse(environment, folder / "environment.json") if environment else {}
         _check(self.environment, dict, folder / "environment.json", "the whole file")
         self.config = read_text(folder / "config.resolved.yaml")
+        price = read_text(folder / "cost.json")
+        self.price = _parse(price, folder / "cost.json") if price else None
+        if self.price:
+            _check(self.price, PRICE, folder / "cost.json", "")
 
         s = self.summary
         self.models = s["models"]

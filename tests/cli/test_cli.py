@@ -66,6 +66,16 @@ class Study(Case):
         self.assertEqual((out / "results.jsonl").read_text(), results)
         took = time.monotonic() - begin
 
+        # At the size of a large model: table, file, report.
+        cost = run("cost", out, "--at", "671B-A37B", "--lines", "1000")
+        self.assertEqual(cost.returncode, 0, cost.stderr)
+        self.assertIn("wholesale retraining", cost.stdout)
+        methods = json.loads((out / "cost.json").read_text())["models"][0]["methods"]
+        self.assertEqual({m["name"] for m in methods}, {"sft", "npo", "grad_diff_en", "rome"})
+        self.assertIn('id="price"', (out / "report.html").read_text())
+        self.assertSays(run("cost", out, "--at", "671B-A3B"), 2, "671B-A37B")
+        self.assertSays(run("cost", self.folder), 1, "summary.json", "resurface study")
+
         # Killed again and again, a little later each time, then left to finish.
         wait, kills = took + 0.5, 0
         for _ in range(4):
