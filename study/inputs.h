@@ -35,8 +35,8 @@ struct StudyInputs {
                                 const std::vector<std::string>& languages) const;
 };
 
-/// Reads and checks everything before anything is computed: a tokenizer that does not match the
-/// embedding, an example longer than the context, a language that a suite lacks are errors here.
+/// Reads everything before anything is computed: a tokenizer that does not match the embedding or a
+/// language that a suite lacks are errors here.
 StudyInputs load_inputs(const StudyConfig& config);
 
 /// Questions and answers from JSON lines {"question", "answer", "language"}, as a suite of

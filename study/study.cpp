@@ -40,6 +40,7 @@ class Study {
         inputs_(load_inputs(config)) {}
 
   void run(bool attacks) {
+    check_prompts(attacks);
     if (config_.models.empty()) {
       make_models();
     } else {
@@ -64,6 +65,28 @@ class Study {
   }
 
  private:
+  /// Makes everything that models are asked, so that what does not fit the context is known before
+  /// anything is computed.
+  void check_prompts(bool attacks) {
+    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
+      const bool lines = suite == &inputs_.forget;
+      MeasureSettings settings;
+      settings.generate_questions = lines ? config_.measure.generate_questions : 0;
+      settings.generate_tokens = config_.measure.generate_tokens;
+      if (lines) settings.probes = config_.measure.probes;
+      settings.probe_questions = config_.measure.probe_questions;
+      probes_.push_back(make_measure_probes(
+          *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
+          {.pushback = inputs_.pushback, .shown = split().train}, inputs_.phrases));
+    }
+    if (!attacks) return;
+    attack_data_ =
+        make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                         inputs_.chat, config_.attack, inputs_.model.context);
+    check_ways(config_.ways_back, *attack_data_, inputs_.forget, inputs_.tokenizer, inputs_.chat,
+               inputs_.model.context);
+  }
+
   /// What every stage's result depends on.
   Json common() const {
     return {{"device", device_.str()},
@@ -236,7 +259,7 @@ class Study {
                {"compute", config_.compute}},
               {artifact.key, implanted_key()}, [&](const fs::path& folder, const StageKey&) {
                 Model model = load(artifact);
-                return measure_into(model, folder);
+                return measure_into(model, artifact, folder);
               });
     for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
       entry.before.push_back(row.get<Measurement>());
@@ -309,15 +332,6 @@ class Study {
                        static_cast<uint64_t>(config_.attack.split_seed));
   }
 
-  const AttackData& attack_data() {
-    if (!attack_data_) {
-      attack_data_ =
-          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                           inputs_.chat, config_.attack, inputs_.model.context);
-    }
-    return *attack_data_;
-  }
-
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
     for (const auto& row : read_json_lines(path)) {
       entry.attacked.push_back(row.get<AttackRow>());
@@ -357,7 +371,7 @@ class Study {
           model.reset_flops();
           reset_peak_memory(device_);
           const auto rows =
-              ways_back(model, entry.name, attack_data(), config_.attack, config_.ways_back,
+              ways_back(model, entry.name, *attack_data_, config_.attack, config_.ways_back,
                         {.forget = inputs_.forget,
                          .tokenizer = inputs_.tokenizer,
                          .chat = inputs_.chat,
@@ -380,7 +394,7 @@ class Study {
     }
   }
 
-  StageCost measure_into(Model& model, const fs::path& folder) {
+  StageCost measure_into(Model& model, const Artifact& artifact, const fs::path& folder) {
     model.reset_flops();
     const Timer timer;
     reset_peak_memory(device_);
@@ -393,25 +407,18 @@ class Study {
         ++examples;
       }
     };
-    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
-      const bool lines = suite == &inputs_.forget;
-      MeasureSettings settings;
-      settings.generate_questions = lines ? config_.measure.generate_questions : 0;
-      settings.generate_tokens = config_.measure.generate_tokens;
-      if (lines) settings.probes = config_.measure.probes;
-      settings.probe_questions = config_.measure.probe_questions;
-      const auto probes = make_measure_probes(
-          *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
-          {.pushback = inputs_.pushback, .shown = split().train}, inputs_.phrases);
+    for (const MeasureProbes& probes : probes_) {
       keep(measure(model, probes));
-      if (!lines) continue;
+      if (probes.suite != &inputs_.forget) continue;
       keep(measure_others(model, probes, inputs_.innocent, "innocent"));
       keep(measure_others(model, probes, inputs_.controls, "controls"));
     }
+    const bool is_implanted = implanted_ && implanted_->key == artifact.key;
     std::optional<Model> implanted;
-    if (implanted_) implanted = load(*implanted_);
+    if (implanted_ && !is_implanted) implanted = load(*implanted_);
     const auto texts = inputs_.examples(inputs_.benign, Answer::line, config_.data.languages);
-    const auto fit = text_fit(model, texts, implanted ? &*implanted : nullptr);
+    auto fit = text_fit(model, texts, implanted ? &*implanted : nullptr);
+    if (is_implanted) fit.kl = 0;  // to itself
     atomic_write(folder / "rows.jsonl", text);
     atomic_write(folder / "fit.json", nlohmann::json(fit).dump() + "\n");
     return {.cost = {.flops = model.flops().total(),
@@ -437,7 +444,7 @@ class Study {
       done = finished_rows(std::move(done));
     }
     JsonLines lines(partial);
-    const auto rows = attack(model, name, attack_data(), config_.attack, done,
+    const auto rows = attack(model, name, *attack_data_, config_.attack, done,
                              {.on_run =
                                   [&](const std::vector<AttackRow>& finished) {
                                     for (const AttackRow& row : finished)
@@ -514,6 +521,7 @@ class Study {
   Store store_;
   StudyInputs inputs_;
   std::optional<Artifact> base_, implanted_, oracle_;
+  std::vector<MeasureProbes> probes_;  ///< of the lines, of the retain set
   std::optional<AttackData> attack_data_;
   std::vector<StudyModel> models_;
   std::vector<Artifact> artifacts_;  ///< of the models, in their order

@@ -32,7 +32,8 @@ std::string short_estimate(const Json& e) {
                                           e["high"].get<double>());
 }
 
-/// What replies do, other ways to ask, other ways back, and the verdict; each only where measured.
+/// What replies do, other ways to ask, other ways back, the peak and the verdict; each only where
+/// measured.
 std::string other_tables(const Json& summary, const std::string& language) {
   using Table = std::vector<std::vector<std::string>>;
   std::string text;
@@ -127,6 +128,27 @@ std::string other_tables(const Json& summary, const std::string& language) {
   }
   add("attacks in one language, and other ways back", single);
 
+  Table peaks = {{"model", "rung", "reach", "step", "attacked", "recovered", "gap to oracle"}};
+  for (const Json& m : summary["models"]) {
+    for (const Json& rung : summary["rungs"]) {
+      if (rung["rung"].get<std::string>().size() != 1) continue;
+      const Json* best = nullptr;  // the attacker's choice of reach
+      for (const Json& r : summary["recovery"]) {
+        if (r["model"] != m["name"] || r["rung"] != rung["rung"] || r["language"] != language ||
+            r["metric"] != "extraction_strength")
+          continue;
+        if (best == nullptr || r["peak"]["attacked"]["mean"] > (*best)["peak"]["attacked"]["mean"])
+          best = &r;
+      }
+      if (best == nullptr) continue;
+      const Json& peak = (*best)["peak"];
+      peaks.push_back({label(m["name"]), rung["rung"], (*best)["reach"], peak["step"].dump(),
+                       short_estimate(peak["attacked"]), short_estimate(peak["recovered"]),
+                       short_estimate(peak["oracle_gap"])});
+    }
+  }
+  add("the attack at its peak, where most of a line is said", peaks);
+
   Table verdicts = {{"after the attack, A minus B", "rung", "difference in ES", "holds"}};
   for (const Json& v : summary["verdict"]) {
     if (v["rung"].get<std::string>().size() != 1) continue;
@@ -134,6 +156,13 @@ std::string other_tables(const Json& summary, const std::string& language) {
                         short_estimate(v["attacked"]), v["holds"].get<bool>() ? "yes" : "no"});
   }
   add("verdict: paired by line", verdicts);
+  for (const Json& m : summary["models"]) {
+    if (m["kind"] != "removed" || m["damaged"] != true) continue;
+    text += fmt::format(
+        "{} is damaged and cannot win: its utility is {} of the implanted model's, below {:g}\n",
+        m["label"].get<std::string>(), short_estimate(m["utility"]),
+        summary["damaged_below"].get<double>());
+  }
   return text;
 }
 
@@ -177,7 +206,7 @@ std::string summary_table(const Json& summary) {
     if (is && !model["cost"].is_null()) retrain = model["cost"]["flops"].get<double>();
   }
   std::string gap_rung;
-  std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain"}};
+  std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain", "utility"}};
   // A column each would be too many: runs in one language and ways back have tables of their own.
   std::vector<std::string> ladder;
   for (const Json& rung : summary["rungs"]) {
@@ -193,10 +222,12 @@ std::string summary_table(const Json& summary) {
   }
   for (const Json& model : summary["models"]) {
     const auto name = model["name"].get<std::string>();
-    std::vector<std::string> row = {model["label"].get<std::string>(),
-                                    cell(before(name, "forget", "extraction_strength"), "{:.2f}"),
-                                    cell(before(name, "forget", "greedy_match"), "{:.2f}"),
-                                    cell(before(name, "retain", "extraction_strength"), "{:.2f}")};
+    std::vector<std::string> row = {
+        model["label"].get<std::string>(),
+        cell(before(name, "forget", "extraction_strength"), "{:.2f}"),
+        cell(before(name, "forget", "greedy_match"), "{:.2f}"),
+        cell(before(name, "retain", "extraction_strength"), "{:.2f}"),
+        cell(model["utility"], "{:.2f}") + (model["damaged"] == true ? " damaged" : "")};
     for (const std::string& rung : ladder) {
       const Json* best = recovered(name, rung);
       if (best == nullptr) {
