@@ -173,6 +173,7 @@ class Study {
                      {"data", data()},
                      {"compute", config_.compute}};
     if (!edits) settings["train"] = to_json(removal.train);
+    for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =
         stage("remove", name, removal.name, settings, {implanted.key},
               [&](const fs::path& folder, const StageKey& key) {
@@ -240,23 +241,33 @@ class Study {
     entry.fit = read_json(measured.folder / "fit.json").get<TextFit>();
   }
 
-  /// Few-shot examples come from the lines that the attacker holds.
+  /// Few-shot examples come from the lines that the attacker holds, with folds in the first.
   Json split_settings() const {
-    return {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+    Json settings = {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+    if (config_.attack.folds > 1) settings["folds"] = config_.attack.folds;
+    return settings;
   }
 
-  Split split() const {
-    return split_lines(inputs_.forget.ids(), config_.attack.train_share,
-                       static_cast<uint64_t>(config_.attack.split_seed));
-  }
+  /// With folds, the first.
+  Split split() const { return attack_splits(inputs_.forget.ids(), config_.attack).front(); }
 
-  const AttackData& attack_data() {
-    if (!attack_data_) {
+  const std::vector<AttackData>& attack_data() {
+    if (attack_data_.empty()) {
       attack_data_ =
-          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                           inputs_.chat, config_.attack, inputs_.model.context);
+          make_attack_folds(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                            inputs_.chat, config_.attack, inputs_.model.context);
     }
-    return *attack_data_;
+    return attack_data_;
+  }
+
+  /// What the attack's stages are keyed by. Settings that came later count only where they are
+  /// used, so that stages made before them stay valid.
+  Json attack_settings() const {
+    Json settings = to_json(config_.attack);
+    const Json defaults = to_json(AttackSettings{});
+    for (const char* later : {"warmup", "weight_decay", "folds"})
+      if (settings[later] == defaults[later]) settings.erase(later);
+    return settings;
   }
 
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
@@ -270,7 +281,7 @@ class Study {
     const std::string& name = entry.name;
     const StoredStage attacked =
         stage("attack", "attack/" + name, name,
-              {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
+              {{"attack", attack_settings()}, {"data", data()}, {"compute", config_.compute}},
               {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
                 return attack_into(artifact, name, folder / "rows.jsonl",
                                    store_.partial(stage_key, "jsonl"));
@@ -287,7 +298,7 @@ class Study {
     const StoredStage tried = stage(
         "ways", "ways_back/" + entry.name, entry.name,
         {{"ways", ways},
-         {"attack", to_json(config_.attack)},
+         {"attack", attack_settings()},
          {"data", data()},
          {"compute", config_.compute}},
         {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {
@@ -298,7 +309,7 @@ class Study {
           model.reset_flops();
           reset_peak_memory(device_);
           const auto rows =
-              ways_back(model, entry.name, attack_data(), config_.attack, config_.ways_back,
+              ways_back(model, entry.name, attack_data().front(), config_.attack, config_.ways_back,
                         {.forget = inputs_.forget,
                          .tokenizer = inputs_.tokenizer,
                          .chat = inputs_.chat,
@@ -454,7 +465,7 @@ class Study {
   Store store_;
   StudyInputs inputs_;
   std::optional<Artifact> base_, implanted_;
-  std::optional<AttackData> attack_data_;
+  std::vector<AttackData> attack_data_;  ///< by fold
   std::vector<StudyModel> models_;
   std::vector<Artifact> artifacts_;  ///< of the models, in their order
   std::vector<Json> ledger_;

@@ -293,6 +293,7 @@ std::string now_utc() {
 
 Json rungs(const StudyConfig& config, const Split& split) {
   const auto all = split.train.size() + split.test.size();
+  const auto folds = config.attack.folds;
   Json list = Json::array();
   for (const Rung& rung : parse_rungs(config.attack.rungs)) {
     const std::string in = rung.language.empty() ? "" : " in " + rung.language;
@@ -304,7 +305,9 @@ Json rungs(const StudyConfig& config, const Split& split) {
         break;
       case 'b':
         label = "other lines of the campaign";
-        tested = fmt::format("the other {} lines", split.test.size());
+        tested = folds > 1
+                     ? fmt::format("the others, in {} folds each of the {} lines once", folds, all)
+                     : fmt::format("the other {} lines", split.test.size());
         break;
       case 'c':
         label = "same syntax, other content";
@@ -395,6 +398,11 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                     {"schedules", config.attack.schedules},
                     {"LoRA rank", config.attack.lora.rank}}},
                   {"utility_bound", config.attack.utility_bound}};
+  if (config.attack.epochs > 0) {
+    summary["attack"]["epochs"] = config.attack.epochs;
+    summary["attack"].erase("steps");
+  }
+  if (config.attack.folds > 1) summary["attack"]["folds"] = config.attack.folds;
   for (const StudyModel& model : models) {
     Json entry = {{"name", model.name}, {"method", model.method},   {"label", model.label},
                   {"kind", model.kind}, {"treated", model.treated}, {"cost", nullptr}};

@@ -4,9 +4,8 @@
 // For a metric m, averaged over the tested (item, language)s:
 //   R, I, O        of the removed, the implanted and the oracle model before any attack
 //   R(s), O(s)     after s attack steps: for each seed the worst case (largest m) over the runs
-//   within the
-//                  utility bound, then the mean over seeds. A seed with no such run counts as
-//                  unattacked.
+//                  within the utility bound, then the mean over seeds. A seed with no such run
+//                  counts as unattacked.
 //   recovered      (R(s) - R) / (I - R)             undefined where I - R is tiny (`smallest_drop`)
 //   injection      O(s) - O                         what the attack itself teaches
 //   recovered_net  (R(s) - R - injection) / (I - R)
@@ -14,6 +13,8 @@
 //   auc            mean of R(s) over log2(1 + s), trapezoids from step 0 to the last
 //   half, most     the first measured step (its examples, tokens, FLOPs) with recovered >= .5, >=
 //   .9
+// With folds a run is its folds together: lines are pooled over them, so that each is tested once
+// (rung b), and the run is within the bound at a step where all of its folds are.
 // The worst case is chosen anew in each resample, so intervals hold the attacker's choice too.
 #pragma once
 
