@@ -7,6 +7,7 @@
 #include "core/run/error.h"
 #include "eval/bootstrap.h"
 #include "eval/detectors/calibration.h"
+#include "study/field.h"
 
 namespace resurface {
 namespace {
@@ -468,6 +469,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                               {"tokens", model.fit->tokens}});
   }
   summary["detectors"] = detectors(config);
+  summary["field"] = field_summary(config, models);
   summary["verdict"] = verdict(models, implanted, oracle, statistics);
   summary["cross"] = cross(models, config);
   summary["thinning"] =
