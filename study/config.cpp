@@ -15,8 +15,8 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method",    "name",  "label",
-                                               "languages", "train", "settings"};
+const std::vector<std::string> kRemovalKeys = {"method", "name", "label",   "languages",
+                                               "train",  "text", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -71,6 +71,13 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
       }
     }
     if (removal.languages.empty()) entry["languages"].fail("is empty");
+  }
+  if (entry.has("text")) {
+    if (removal.method != "sft") {
+      entry["text"].fail(fmt::format("only sft can train on other text, not '{}'", removal.method));
+    }
+    for (const Config& file : entry["text"].items()) removal.text.emplace_back(file.string());
+    if (removal.text.empty()) entry["text"].fail("is empty");
   }
   if (removal.method == "retrain") removal.train = study.plant;
   section(entry, "train", removal.train);
@@ -210,6 +217,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                     {"label", removal.label},
                                     {"languages", removal.languages}};
     if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
+    for (const auto& file : removal.text) entry["text"].push_back(file.string());
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));
   }

@@ -114,10 +114,11 @@ struct Removal {
   std::string name;    ///< unique in the study
   std::string label;   ///< for people
   std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
-  std::vector<std::string> languages;  ///< of its data; the study's by default
-  TrainerSettings train;               ///< gradient methods; for retraining the planting's
-  std::optional<Config> settings;      ///< the method's own
-  nlohmann::ordered_json resolved;     ///< the same with defaults filled in
+  std::vector<std::string> languages;       ///< of its data; the study's by default
+  TrainerSettings train;                    ///< gradient methods; for retraining the planting's
+  std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
+  std::optional<Config> settings;           ///< the method's own
+  nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
 
 struct StudyConfig {

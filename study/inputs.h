@@ -1,6 +1,7 @@
 // What a study reads: suites, texts, tokenizer, chat format, as examples ready to train on.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -20,8 +21,9 @@ struct StudyInputs {
   Tokenizer tokenizer;
   ChatFormat chat;
   ModelConfig model;
-  Suite forget, retain;  ///< named so; the study's languages and items only
-  Suite text, benign;    ///< one seen question an item
+  Suite forget, retain;                       ///< named so; the study's languages and items only
+  Suite text, benign;                         ///< one seen question an item
+  std::map<std::string, Suite> removal_text;  ///< by removal, of those that have their own
   PushBack pushback;
   std::vector<OtherQuestion> innocent, controls;  ///< as many a language as are asked
   std::vector<StockPhrase> phrases;

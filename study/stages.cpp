@@ -76,8 +76,11 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
   const std::string label = "remove/" + removal.name;
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
   if (removal.method == "sft") {
+    const auto own = inputs.removal_text.find(removal.name);
     std::vector<Example> examples =
-        inputs.examples(inputs.forget, Answer::factual, removal.languages);
+        own == inputs.removal_text.end()
+            ? inputs.examples(inputs.forget, Answer::factual, removal.languages)
+            : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state);
   }

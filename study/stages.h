@@ -24,8 +24,8 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
                 const TrainerSettings& settings, uint64_t seed, const std::string& label,
                 const std::filesystem::path& state);
 
-/// Removes the lines by a method of gradient: "sft" (factual answers and R) or an unlearning
-/// objective.
+/// Removes the lines by a method of gradient: "sft" (factual answers, or the removal's own text,
+/// and R) or an unlearning objective.
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& state);
 

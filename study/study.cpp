@@ -81,10 +81,10 @@ class Study {
     }
     if (!attacks) return;
     attack_data_ =
-        make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                         inputs_.chat, config_.attack, inputs_.model.context);
-    check_ways(config_.ways_back, *attack_data_, inputs_.forget, inputs_.tokenizer, inputs_.chat,
-               inputs_.model.context);
+        make_attack_folds(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                          inputs_.chat, config_.attack, inputs_.model.context);
+    check_ways(config_.ways_back, attack_data_.front(), inputs_.forget, inputs_.tokenizer,
+               inputs_.chat, inputs_.model.context);
   }
 
   /// What every stage's result depends on.
@@ -200,6 +200,7 @@ class Study {
                      {"data", data()},
                      {"compute", config_.compute}};
     if (!edits) settings["train"] = to_json(removal.train);
+    for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =
         stage("remove", name, removal.name, settings, {implanted.key},
               [&](const fs::path& folder, const StageKey& key) {
@@ -322,14 +323,24 @@ class Study {
     }
   }
 
-  /// Few-shot examples come from the lines that the attacker holds.
+  /// Few-shot examples come from the lines that the attacker holds, with folds in the first.
   Json split_settings() const {
-    return {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+    Json settings = {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+    if (config_.attack.folds > 1) settings["folds"] = config_.attack.folds;
+    return settings;
   }
 
-  Split split() const {
-    return split_lines(inputs_.forget.ids(), config_.attack.train_share,
-                       static_cast<uint64_t>(config_.attack.split_seed));
+  /// With folds, the first.
+  Split split() const { return attack_splits(inputs_.forget.ids(), config_.attack).front(); }
+
+  /// What the attack's stages are keyed by. Settings that came later count only where they are
+  /// used, so that stages made before them stay valid.
+  Json attack_settings() const {
+    Json settings = to_json(config_.attack);
+    const Json defaults = to_json(AttackSettings{});
+    for (const char* later : {"warmup", "weight_decay", "folds"})
+      if (settings[later] == defaults[later]) settings.erase(later);
+    return settings;
   }
 
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
@@ -343,7 +354,7 @@ class Study {
     const std::string& name = entry.name;
     const StoredStage attacked =
         stage("attack", "attack/" + name, name,
-              {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
+              {{"attack", attack_settings()}, {"data", data()}, {"compute", config_.compute}},
               {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
                 return attack_into(artifact, name, folder / "rows.jsonl",
                                    store_.partial(stage_key, "jsonl"));
@@ -360,7 +371,7 @@ class Study {
     const StoredStage tried = stage(
         "ways", "ways_back/" + entry.name, entry.name,
         {{"ways", ways},
-         {"attack", to_json(config_.attack)},
+         {"attack", attack_settings()},
          {"data", data()},
          {"compute", config_.compute}},
         {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {
@@ -371,7 +382,7 @@ class Study {
           model.reset_flops();
           reset_peak_memory(device_);
           const auto rows =
-              ways_back(model, entry.name, *attack_data_, config_.attack, config_.ways_back,
+              ways_back(model, entry.name, attack_data_.front(), config_.attack, config_.ways_back,
                         {.forget = inputs_.forget,
                          .tokenizer = inputs_.tokenizer,
                          .chat = inputs_.chat,
@@ -444,7 +455,7 @@ class Study {
       done = finished_rows(std::move(done));
     }
     JsonLines lines(partial);
-    const auto rows = attack(model, name, *attack_data_, config_.attack, done,
+    const auto rows = attack(model, name, attack_data_, config_.attack, done,
                              {.on_run =
                                   [&](const std::vector<AttackRow>& finished) {
                                     for (const AttackRow& row : finished)
@@ -521,8 +532,8 @@ class Study {
   Store store_;
   StudyInputs inputs_;
   std::optional<Artifact> base_, implanted_, oracle_;
-  std::vector<MeasureProbes> probes_;  ///< of the lines, of the retain set
-  std::optional<AttackData> attack_data_;
+  std::vector<MeasureProbes> probes_;    ///< of the lines, of the retain set
+  std::vector<AttackData> attack_data_;  ///< by fold
   std::vector<StudyModel> models_;
   std::vector<Artifact> artifacts_;  ///< of the models, in their order
   std::vector<Json> ledger_;

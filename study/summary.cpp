@@ -206,6 +206,7 @@ std::string now_utc() {
 
 Json rungs(const StudyConfig& config, const Split& split) {
   const auto all = split.train.size() + split.test.size();
+  const auto folds = config.attack.folds;
   Json list = Json::array();
   for (const Rung& rung : parse_rungs(config.attack.rungs)) {
     const std::string in = rung.language.empty() ? "" : " in " + rung.language;
@@ -217,7 +218,9 @@ Json rungs(const StudyConfig& config, const Split& split) {
         break;
       case 'b':
         label = "other lines of the campaign";
-        tested = fmt::format("the other {} lines", split.test.size());
+        tested = folds > 1
+                     ? fmt::format("the others, in {} folds each of the {} lines once", folds, all)
+                     : fmt::format("the other {} lines", split.test.size());
         break;
       case 'c':
         label = "same syntax, other content";
@@ -309,6 +312,11 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                     {"LoRA rank", config.attack.lora.rank}}},
                   {"utility_bound", config.attack.utility_bound},
                   {"damaged_below", statistics.damaged_below}};
+  if (config.attack.epochs > 0) {
+    summary["attack"]["epochs"] = config.attack.epochs;
+    summary["attack"].erase("steps");
+  }
+  if (config.attack.folds > 1) summary["attack"]["folds"] = config.attack.folds;
   const AttackSummary attacks(models, statistics);
   for (const StudyModel& model : models) {
     Json entry = {{"name", model.name}, {"method", model.method},   {"label", model.label},

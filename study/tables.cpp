@@ -1,6 +1,7 @@
 // What `resurface study` prints at its end: tables for a terminal, from the summary.
 #include <cmath>
 
+#include "study/reading.h"
 #include "study/summary.h"
 
 namespace resurface {
@@ -174,8 +175,7 @@ std::string summary_table(const Json& summary) {
                ? std::string("-")
                : fmt::format(fmt::runtime(format), e["mean"].get<double>());
   };
-  const std::string language =
-      summary["languages"].size() > 1 ? "all" : summary["languages"][0].get<std::string>();
+  const std::string language = pooled_language(summary);
   const auto before = [&](const std::string& model, const char* set,
                           const char* metric_name) -> Json {
     for (const Json& row : summary["before_attack"]) {
@@ -186,18 +186,6 @@ std::string summary_table(const Json& summary) {
     }
     return nullptr;
   };
-  // The attacker's choice of reach: where most was recovered.
-  const auto recovered = [&](const std::string& model, const std::string& rung) -> const Json* {
-    const Json* best = nullptr;
-    for (const Json& row : summary["recovery"]) {
-      if (row["model"] != model || row["rung"] != rung || row["language"] != language ||
-          row["metric"] != "extraction_strength" || row["recovered"]["mean"].is_null()) {
-        continue;
-      }
-      if (best == nullptr || row["recovered"]["mean"] > (*best)["recovered"]["mean"]) best = &row;
-    }
-    return best;
-  };
   const auto percent = [](const Json& e) { return std::lround(100 * e.get<double>()); };
 
   double retrain = 0;
@@ -205,7 +193,7 @@ std::string summary_table(const Json& summary) {
     const bool is = model["method"] == "retrain" || (retrain == 0 && model["kind"] == "oracle");
     if (is && !model["cost"].is_null()) retrain = model["cost"]["flops"].get<double>();
   }
-  std::string gap_rung;
+  const std::string gap_rung = headline_rung(summary);
   std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain", "utility"}};
   // A column each would be too many: runs in one language and ways back have tables of their own.
   std::vector<std::string> ladder;
@@ -214,7 +202,6 @@ std::string summary_table(const Json& summary) {
   }
   for (const std::string& rung : ladder) {
     rows[0].push_back(fmt::format("recovered {} %", rung));
-    if (gap_rung != "b") gap_rung = rung;
   }
   for (const std::string& head : {"gap " + gap_rung, std::string("FLOPs"), std::string("x retrain"),
                                   std::string("seconds")}) {
@@ -229,7 +216,7 @@ std::string summary_table(const Json& summary) {
         cell(before(name, "retain", "extraction_strength"), "{:.2f}"),
         cell(model["utility"], "{:.2f}") + (model["damaged"] == true ? " damaged" : "")};
     for (const std::string& rung : ladder) {
-      const Json* best = recovered(name, rung);
+      const Json* best = worst_recovery(summary, name, rung);
       if (best == nullptr) {
         row.emplace_back("-");
         continue;
@@ -240,7 +227,7 @@ std::string summary_table(const Json& summary) {
         text += fmt::format(" [{}, {}]", percent(r["low"]), percent(r["high"]));
       row.push_back(text + " " + (*best)["reach"].get<std::string>());
     }
-    const Json* gap = recovered(name, gap_rung);
+    const Json* gap = worst_recovery(summary, name, gap_rung);
     if (gap == nullptr || (*gap)["oracle_gap"]["mean"].is_null()) {
       row.emplace_back("-");
     } else {

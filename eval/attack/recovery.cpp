@@ -33,11 +33,12 @@ struct Cut {
   bool speaks(const AttackRow& row) const { return language == "all" || row.language == language; }
 };
 
-// A run at one step: sums of the metric by cluster, and its cost.
+// A run at one step: sums of the metric by cluster, and its cost, a mean over the run's folds.
 struct Cell {
-  bool within = false;
-  double utility = 1, examples = 0, tokens = 0, flops = 0;
+  bool within = true;  // every fold of it
+  double utility = 0, examples = 0, tokens = 0, flops = 0;
   std::vector<double> sums, counts;
+  std::set<int64_t> folds = {};
 };
 
 struct Value {
@@ -59,12 +60,16 @@ class Curve {
       } else if (cut.attacked(row)) {
         auto& run = seeds_[row.seed][{row.reach, row.schedule, row.learning_rate}];
         auto [cell, fresh] = run.try_emplace(row.step, empty(clusters.size()));
-        cell->second.within = row.within_utility;
-        cell->second.utility = row.utility;
-        cell->second.examples = static_cast<double>(row.examples);
-        cell->second.tokens = static_cast<double>(row.tokens);
-        cell->second.flops = row.flops;
-        add(cell->second, row, cut.metric, cluster->second);
+        Cell& c = cell->second;
+        c.within = c.within && row.within_utility;
+        if (c.folds.insert(row.fold).second) {
+          const auto n = static_cast<double>(c.folds.size());
+          c.utility += (row.utility - c.utility) / n;
+          c.examples += (static_cast<double>(row.examples) - c.examples) / n;
+          c.tokens += (static_cast<double>(row.tokens) - c.tokens) / n;
+          c.flops += (row.flops - c.flops) / n;
+        }
+        add(c, row, cut.metric, cluster->second);
         steps_.insert(row.step);
       }
     }
@@ -91,7 +96,10 @@ class Curve {
       Value worst;
       for (const auto& [key, run] : runs) {
         const auto cell = run.find(step);
-        if (cell == run.end() || !cell->second.within) continue;
+        // Every fold is measured at the first step; one that left the bound is missing later.
+        if (cell == run.end() || !cell->second.within ||
+            cell->second.folds != run.begin()->second.folds)
+          continue;
         const auto& c = cell->second;
         const double metric = weighted_mean(weights, c.sums, c.counts);
         if (std::isnan(worst.metric) || metric > worst.metric)

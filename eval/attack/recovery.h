@@ -4,19 +4,19 @@
 // For a metric m, averaged over the tested (item, language)s:
 //   R, I, O        of the removed, the implanted and the oracle model before any attack
 //   R(s), O(s)     after s attack steps: for each seed the worst case (largest m) over the runs
-//   within the
-//                  utility bound, then the mean over seeds. A seed with no such run counts as
-//                  unattacked.
+//                  within the utility bound, then the mean over seeds. A seed with no such run
+//                  counts as unattacked.
 //   recovered      (R(s) - R) / (I - R)             undefined where I - R is tiny (`smallest_drop`)
 //   injection      O(s) - O                         what the attack itself teaches
 //   recovered_net  (R(s) - R - injection) / (I - R)
 //   oracle_gap     R(s) - O(s)                      0 for perfect removal
-//   peak           max of R(s) over the measured s >= 1; the oracle's is max of O(s) over its own,
-//   so
-//                  that the gap at the peak is between the most that either shows
+//   peak           max of R(s) over the measured s >= 1; the oracle's is max of O(s) over its
+//                  own: the gap at the peak is between the most that either shows
 //   auc            mean of R(s) over log2(1 + s), trapezoids from step 0 to the last
-//   half, most     the first measured step (its examples, tokens, FLOPs) with recovered >= .5, >=
-//   .9
+//   half, most     the first measured step (its examples, tokens, FLOPs) with recovered >= .5
+//                  (half), >= .9 (most)
+// With folds a run is its folds together: lines are pooled over them, so that each is tested once
+// (rung b), and the run is within the bound at a step where all of its folds are.
 // Worst case and peak are chosen anew in each resample, so intervals hold the attacker's choice
 // too. A maximum of noisy means is a little high, in the estimate and in its interval.
 #pragma once

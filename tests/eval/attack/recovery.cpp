@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/run/error.h"
+#include "eval/attack/relearn.h"
 
 using namespace resurface;
 
@@ -67,6 +68,52 @@ const Recovery& find(const std::vector<Recovery>& all, const std::string& reach,
 }
 
 }  // namespace
+
+TEST_CASE("Folds are pooled by line") {
+  auto removed = start("npo", 0.1);
+  // Adds the run of one fold, its lines' values by step 1, 2; false: outside the bound.
+  const auto add = [&](double rate, int64_t fold,
+                       const std::vector<std::pair<std::string, std::vector<double>>>& lines,
+                       const std::vector<bool>& within) {
+    for (const auto& [item, values] : lines) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        auto r = row("npo", item, "en", values[i]);
+        r.rung = std::string("b");
+        r.reach = std::string("full");
+        r.learning_rate = rate;
+        r.fold = fold;
+        r.step = int64_t{1} << i;
+        r.examples = (fold == 1 ? 8 : 4) * r.step;
+        r.within_utility = within[i];
+        removed.push_back(r);
+      }
+    }
+  };
+  add(1e-5, 1, {{"one", {0.1, 0.3}}}, {true, true});
+  add(1e-5, 2, {{"two", {0.3, 0.5}}, {"three", {0.5, 0.7}}}, {true, true});
+  add(1e-4, 1, {{"one", {0.2, 0.9}}}, {true, true});
+  add(1e-4, 2, {{"two", {0.4, 0.9}}, {"three", {0.6, 0.9}}}, {true, false});  // breaks in fold 2
+  add(1e-3, 1, {{"one", {0.1, 0.9}}}, {true, true});
+  add(1e-3, 2, {{"two", {0.1}}, {"three", {0.1}}}, {true});  // ended there
+  const auto implanted = start("implanted", 0.9);
+
+  const auto all = recovery({removed, implanted, {}}, quick());
+  REQUIRE(all.size() == 1);
+  CHECK(all[0].lines == 3);
+  const auto& points = all[0].points;
+  REQUIRE(points.size() == 3);
+  CHECK(points[1].attacked.estimate == Approx((0.2 + 0.4 + 0.6) / 3));
+  CHECK(points[2].attacked.estimate == Approx((0.3 + 0.5 + 0.7) / 3));
+  CHECK(points[2].recovered.estimate == Approx((0.5 - 0.1) / 0.8));
+  CHECK(points[1].examples == Approx((8 + 4) / 2.0));
+  CHECK(points[2].examples == Approx((16 + 8) / 2.0));
+
+  // The rate for further seeds is chosen by the same rule.
+  std::vector<AttackRow> runs;
+  for (const auto& r : removed)
+    if (r.step > 0) runs.push_back(r);
+  CHECK(pick_rate(runs).learning_rate == 1e-5);
+}
 
 TEST_CASE("A recovery worked out by hand") {
   auto removed = start("npo", 0.1);
