@@ -38,6 +38,7 @@ Command add_score(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_methods(CLI::App& app);
 Command add_edits(CLI::App& app);
+Command add_cost(CLI::App& app);
 Command add_study(CLI::App& app);
 Command add_attack(CLI::App& app);
 Command add_eval(CLI::App& app);

@@ -1,6 +1,7 @@
 #include "eval/score.h"
 
 #include "core/run/error.h"
+#include "core/tensor/ops.h"
 #include "eval/metrics/metrics.h"
 
 namespace resurface {
@@ -97,9 +98,9 @@ Rows score_rows(const Model& model, Batch batch, const SharedPrefix& prefix) {
   std::vector<at::Tensor> logprob, right;
   for (int64_t begin = 0; begin < hidden.size(0); begin += chunk) {
     const auto count = std::min(chunk, hidden.size(0) - begin);
-    const auto logits = model.logits(hidden.narrow(0, begin, count)).to(at::kFloat);
+    const auto logits = model.logits(hidden.narrow(0, begin, count));
     const auto targets = batch.targets.narrow(0, begin, count);
-    logprob.push_back(logits.gather(1, targets.unsqueeze(1)).squeeze(1) - logits.logsumexp(1));
+    logprob.push_back(chosen_logprob(logits, targets).to(at::kFloat));
     right.push_back(logits.argmax(1) == targets);
   }
   return {at::cat(logprob).cpu(), at::cat(right).cpu()};

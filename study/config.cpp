@@ -6,14 +6,15 @@
 #include "editing/methods.h"
 #include "eval/probes.h"
 #include "finetune/methods.h"
+#include "study/field.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
 namespace {
 
-const std::vector<std::string> kKeys = {"name",      "description", "seed",   "model",   "data",
-                                        "plant",     "remove",      "models", "measure", "attack",
-                                        "ways_back", "statistics",  "device", "compute"};
+const std::vector<std::string> kKeys = {
+    "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
+    "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
 const std::vector<std::string> kRemovalKeys = {"method",    "name",  "label",
                                                "languages", "train", "settings"};
 
@@ -147,6 +148,7 @@ StudyConfig load_study(const std::filesystem::path& path,
     if (!config.has("attack") || !config["attack"].has("rungs")) throw;
     config["attack"]["rungs"].fail(error.what());
   }
+  if (const auto field = config.find("field")) study.field = read_field(*field);
   if (const auto ways = config.find("ways_back")) {
     std::set<std::string> known;
     for (const Config& entry : ways->items()) {
@@ -178,12 +180,14 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                 {"compute", compute},
                                 {"data", to_json(data)},
                                 {"measure", to_json(measure)},
+                                {"field", nlohmann::ordered_json::array()},
                                 {"attack", to_json(attack)},
                                 {"ways_back", nlohmann::ordered_json::array()},
                                 {"statistics", to_json(statistics)}};
   for (const char* key : {"pushback", "innocent", "controls", "stock_phrases", "calibration"}) {
     if (all["data"][key] == "") all["data"].erase(key);
   }
+  for (const FieldEntry& entry : field) all["field"].push_back(entry.resolved);
   for (const WayBack& way : ways_back) {
     all["ways_back"].push_back({{"way", way.way}, {"name", way.name}, {"settings", way.resolved}});
   }

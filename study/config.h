@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -100,6 +101,14 @@ struct GivenModel {
   }
 };
 
+/// A benchmark of the field, run on every model of the study.
+struct FieldEntry {
+  std::string benchmark;                               ///< "tofu"
+  std::string name;                                    ///< unique in the study
+  std::map<std::string, std::filesystem::path> paths;  ///< the files that its settings name
+  nlohmann::ordered_json resolved;                     ///< the settings with defaults filled in
+};
+
 /// One removal: a method, its settings, and how it trains.
 struct Removal {
   std::string name;    ///< unique in the study
@@ -121,6 +130,7 @@ struct StudyConfig {
   std::vector<Removal> remove;
   std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
+  std::vector<FieldEntry> field;
   AttackSettings attack;
   std::vector<WayBack> ways_back;
   RecoverySettings statistics;

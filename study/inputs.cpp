@@ -4,6 +4,7 @@
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/hash.h"
+#include "study/field.h"
 
 namespace resurface {
 namespace {
@@ -130,6 +131,7 @@ StudyInputs load_inputs(const StudyConfig& config) {
   files.insert(files.end(), config.data.text.begin(), config.data.text.end());
   files.insert(files.end(), config.data.benign.begin(), config.data.benign.end());
   for (const fs::path& file : files) in.data_hash[file.filename().string()] = hash_file(file);
+  for (const FieldEntry& entry : config.field) in.field_keys.push_back(field_key(entry));
   return in;
 }
 

@@ -28,6 +28,7 @@ struct StudyInputs {
   std::string start_hash;             ///< of the start's weights (or config) and tokenizer
   nlohmann::ordered_json data_hash;   ///< of each file that models are trained on, by name
   nlohmann::ordered_json probe_hash;  ///< of each file that is only asked
+  std::vector<nlohmann::ordered_json> field_keys;  ///< of the benchmarks (field_key)
 
   /// Seen questions answered with the line (suite items) or text, in the languages given.
   std::vector<Example> examples(const Suite& suite, Answer answer,

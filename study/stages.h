@@ -4,6 +4,7 @@
 
 #include "core/run/resources.h"
 #include "editing/editor.h"
+#include "eval/field/probe.h"
 #include "eval/measure.h"
 #include "study/config.h"
 #include "study/inputs.h"
@@ -34,6 +35,10 @@ StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInp
 
 /// Requests of an edit: for each item and language the seen questions, to be answered factually.
 std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs& inputs);
+
+/// A benchmark's figures of `inputs.model`: {"benchmark", "settings", "aggregates", "items"}.
+StageCost run_field(const FieldEntry& entry, const FieldInputs& inputs,
+                    nlohmann::ordered_json& result);
 
 bool is_edit(const Removal& removal);
 

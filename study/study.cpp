@@ -8,6 +8,8 @@
 #include "core/run/hash.h"
 #include "core/run/interrupt.h"
 #include "core/run/seeds.h"
+#include "eval/field/field.h"
+#include "study/field.h"
 #include "study/report.h"
 #include "study/stages.h"
 #include "study/store.h"
@@ -45,11 +47,13 @@ class Study {
       for (const GivenModel& given : config_.models) {
         const Artifact artifact = this->given(given);
         if (given.kind == "implanted") implanted_ = artifact;
+        if (given.kind == "oracle") oracle_ = artifact;
         add(given.name, given.kind, given.kind, given.label, artifact);
       }
     }
     // After all are known: what is compared with the implanted model needs it.
     for (size_t i = 0; i < models_.size(); ++i) measure_model(models_[i], artifacts_[i]);
+    benchmark_models();
     // Attacks come last: they take longest, and what they attack is known to be worth it by then.
     if (attacks) {
       for (size_t i = 0; i < models_.size(); ++i) {
@@ -121,9 +125,9 @@ class Study {
   void make_models() {
     base_ = base();
     implanted_ = planted(*base_, true, config_.plant, "implanted", "plant/implanted");
-    const Artifact oracle = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
+    oracle_ = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
     add("implanted", "implanted", "implanted", "implanted", *implanted_);
-    add("oracle", "oracle", "oracle", "oracle", oracle);
+    add("oracle", "oracle", "oracle", "oracle", *oracle_);
     for (const Removal& removal : config_.remove) {
       add(removal.name, "removed", removal.method, removal.label,
           remove(removal, *base_, *implanted_), removal.languages);
@@ -131,7 +135,7 @@ class Study {
   }
 
   /// A model made elsewhere, keyed by its content.
-  Artifact given(const GivenModel& model) {
+  Artifact given(const GivenModel& model) const {
     Hasher key;
     key.add(Checkpoint::open(model.checkpoint).content_hash());
     if (!model.edit.empty()) key.add(hash_file(model.edit));
@@ -261,6 +265,61 @@ class Study {
       entry.before.push_back(row.get<Measurement>());
     }
     entry.fit = read_json(measured.folder / "fit.json").get<TextFit>();
+  }
+
+  /// The other models that a benchmark can use and the study has, by their part in it.
+  std::map<std::string, Artifact> others(const FieldEntry& entry) const {
+    const std::string& usable = field_benchmark(entry.benchmark).models;
+    std::map<std::string, Artifact> found;
+    if (implanted_ && usable == "before") found["before"] = *implanted_;
+    if (oracle_ && usable == "oracle") found["oracle"] = *oracle_;
+    if (const auto path = entry.paths.find("reference"); path != entry.paths.end()) {
+      found["reference"] = given({.checkpoint = path->second});
+    }
+    return found;
+  }
+
+  void benchmark_models() {
+    std::map<std::string, Model> loaded;  // the others, by key
+    for (size_t i = 0; i < models_.size(); ++i) {
+      std::optional<Model> model;
+      const auto other = [&](const Artifact& artifact) -> const Model* {
+        if (artifact.key == artifacts_[i].key) return &*model;
+        auto found = loaded.find(artifact.key);
+        if (found == loaded.end()) found = loaded.emplace(artifact.key, load(artifact)).first;
+        if (found->second.config().vocab_size != model->config().vocab_size) {
+          fail("{}: has {} tokens, {} has {}; benchmarks compare models of one tokenizer",
+               artifact.checkpoint.string(), found->second.config().vocab_size, models_[i].name,
+               model->config().vocab_size);
+        }
+        return &found->second;
+      };
+      for (size_t f = 0; f < config_.field.size(); ++f) {
+        const FieldEntry& entry = config_.field[f];
+        const auto compared = others(entry);
+        std::vector<std::string> keys = {artifacts_[i].key};
+        for (const auto& [part, artifact] : compared) keys.push_back(part + " " + artifact.key);
+        const StoredStage stored =
+            stage("field", fmt::format("field/{}/{}", models_[i].name, entry.name), models_[i].name,
+                  {{"benchmark", inputs_.field_keys[f]}, {"compute", config_.compute}}, keys,
+                  [&](const fs::path& folder, const StageKey&) {
+                    if (!model) model = load(artifacts_[i]);
+                    FieldInputs inputs{*model, inputs_.tokenizer, inputs_.chat};
+                    for (const auto& [part, artifact] : compared) {
+                      (part == "before"   ? inputs.before
+                       : part == "oracle" ? inputs.oracle
+                                          : inputs.reference) = other(artifact);
+                    }
+                    Json result;
+                    const StageCost cost = run_field(entry, inputs, result);
+                    atomic_write(folder / "result.json", result.dump(1) + "\n");
+                    return cost;
+                  });
+        // Keys in their order, and the settings of this run: files may have moved since.
+        models_[i].field.push_back(Json::parse(read_text(stored.folder / "result.json")));
+        models_[i].field.back()["settings"] = entry.resolved;
+      }
+    }
   }
 
   /// Few-shot examples come from the lines that the attacker holds.
@@ -448,6 +507,7 @@ class Study {
     atomic_write(out_ / "environment.json", environment.dump(2) + "\n");
     atomic_write(out_ / "results.jsonl", lines(result_rows(models_)));
     atomic_write(out_ / "ledger.jsonl", lines(ledger_));
+    write_field(out_, config_, models_);
     const Json summary = summarize(config_, models_, split());
     atomic_write(out_ / "summary.json", summary.dump(1) + "\n");
     fmt::print("{}", summary_table(summary));
@@ -460,7 +520,7 @@ class Study {
   fs::path out_;
   Store store_;
   StudyInputs inputs_;
-  std::optional<Artifact> base_, implanted_;
+  std::optional<Artifact> base_, implanted_, oracle_;
   std::vector<MeasureProbes> probes_;  ///< of the lines, of the retain set
   std::optional<AttackData> attack_data_;
   std::vector<StudyModel> models_;

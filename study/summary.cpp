@@ -8,6 +8,7 @@
 #include "eval/bootstrap.h"
 #include "eval/detectors/calibration.h"
 #include "study/attack_summary.h"
+#include "study/field.h"
 #include "study/figures.h"
 
 namespace resurface {
@@ -333,6 +334,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                               {"tokens", model.fit->tokens}});
   }
   summary["detectors"] = detectors(config);
+  summary["field"] = field_summary(config, models);
   summary["verdict"] = attacks.verdict();
   summary["cross"] = cross(models, config);
   summary["thinning"] =

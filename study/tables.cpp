@@ -97,6 +97,23 @@ std::string other_tables(const Json& summary, const std::string& language) {
   }
   add("ordinary text", fit);
 
+  for (const Json& benchmark : summary["field"]["benchmarks"]) {
+    Table table = {{"model"}};
+    for (const Json& metric : benchmark["main"]) table[0].push_back(metric);
+    for (const Json& result : summary["field"]["results"]) {
+      if (result["benchmark"] != benchmark["benchmark"]) continue;
+      table.push_back({label(result["model"])});
+      for (const Json& metric : benchmark["main"]) {
+        const auto found = result["metrics"].find(metric.get<std::string>());
+        table.back().push_back(
+            found == result["metrics"].end() ? "-" : fmt::format("{:.3g}", found->get<double>()));
+      }
+    }
+    add(fmt::format("{}: {}", benchmark["benchmark"].get<std::string>(),
+                    benchmark["paper"].get<std::string>()),
+        table);
+  }
+
   Table single = {
       {"model", "attack", "tested in", "reach", "attacked", "recovered", "gap to oracle"}};
   for (const Json& r : summary["recovery"]) {

@@ -11,7 +11,7 @@
 //   injection      O(s) - O                         what the attack itself teaches
 //   recovered_net  (R(s) - R - injection) / (I - R)
 //   oracle_gap     R(s) - O(s)                      0 for perfect removal
-//   peak           max of R(s) over the measured s >= 1; its gap is to the oracle's own peak, max O(s)
+//   peak           max of R(s) over the measured s >= 1; its gap is to the oracle's own, max O(s)
 //   auc            mean of R(s) over log2(1 + s), trapezoids from step 0 to the last
 //   half, most     the first measured step (its examples, tokens, FLOPs) with recovered >= .5, >=
 //   .9

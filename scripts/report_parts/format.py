@@ -113,7 +113,7 @@ def scaled(value, unit="", base=1000):
     """12.3 T: three significant digits and an SI prefix."""
     if value is None:
         return NONE
-    prefixes = ["", "k", "M", "G", "T", "P", "E", "Z"] if base == 1000 else \
+    prefixes = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"] if base == 1000 else \
                ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
     power = 0
     while abs(value) >= base * 0.9995 and power < len(prefixes) - 1:

@@ -49,12 +49,22 @@ SUMMARY = {
     "axes*": [{"model": str, "set": str, "probe": str, "language": str, "replies": int, "metrics": dict}],
     "fit*": [{"model": str, "perplexity": Maybe(NUMBER), "kl": Maybe(NUMBER), "tokens": int}],
     "detectors*": [{"detector": str, "n": int, "precision": ESTIMATE, "recall": ESTIMATE}],
+    "field*": {"benchmarks": [{"benchmark": str, "paper": str, "main": [str]}],
+               "results": [{"model": str, "benchmark": str, "metrics": dict}]},
     "verdict*": [{"a": str, "b": str, "rung": str, "reach": str, "language": str, "metric": str,
                   "removed": ESTIMATE, "attacked": ESTIMATE, "oracle_gap_auc": ESTIMATE, "holds": bool,
                   "peak*": ESTIMATE, "wins*": Maybe(str), "reason*": Maybe(str)}],
     "cross": [{"model": str, "treated": [str], "attack_language": Maybe(str), "rung": Maybe(str),
                "reach": Maybe(str), "tested": str, "metric": str, "value": ESTIMATE}],
     "thinning": str, "notes": [str],
+}
+BILL = {"flops": NUMBER, "gpu_hours": NUMBER, "dollars": NUMBER, "bytes": NUMBER, "gpus": int}
+PRICE = {
+    "assumptions": {"study_parameters": NUMBER, "study_lines": int, "lines": int, "dollars_per_hour": NUMBER,
+                    "peak_flops": NUMBER, "efficiency": NUMBER, "gpu_bytes": NUMBER, "rung": str},
+    "models": [{"model": str, "source": str, "tokens": NUMBER, "retraining": BILL,
+                "methods": [{"label": str, "of_retraining": NUMBER, "examples": int,
+                             "stays_removed": Maybe(ESTIMATE), **BILL}]}],
 }
 KINDS = ("base", "implanted", "oracle", "removed")
 
@@ -134,6 +144,12 @@ def load_summary(path):
             if record.get("rung") is not None and record["rung"] not in rungs:
                 raise ReportError(f"{path}: '{where}.rung' is {_show(record['rung'])}, "
                                   f"which is not among rungs: {', '.join(rungs)}")
+    for i, record in enumerate(summary.get("field", {}).get("results", [])):
+        if record["model"] not in names:
+            raise ReportError(f"{path}: 'field.results[{i}].model' is {_show(record['model'])}, "
+                              f"which is not among models: {', '.join(names)}")
+        for metric, value in record["metrics"].items():
+            _check(value, NUMBER, path, f"field.results[{i}].metrics.{metric}")
     for key in ("before_attack", "axes"):
         for i, record in enumerate(summary.get(key, [])):
             for metric, value in record["metrics"].items():
@@ -194,6 +210,10 @@ class Run:
         self.environment = _parse(environment, folder / "environment.json") if environment else {}
         _check(self.environment, dict, folder / "environment.json", "the whole file")
         self.config = read_text(folder / "config.resolved.yaml")
+        price = read_text(folder / "cost.json")
+        self.price = _parse(price, folder / "cost.json") if price else None
+        if self.price:
+            _check(self.price, PRICE, folder / "cost.json", "")
 
         s = self.summary
         self.models = s["models"]

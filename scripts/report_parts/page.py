@@ -3,15 +3,15 @@
 from html import escape
 from pathlib import Path
 
-from . import axes, headline, sections
+from . import axes, field, headline, price, sections
 from .format import language_label
 
 SECTIONS = [("verdict", "Verdict", headline.verdict), ("ladder", "Attacks", sections.ladder),
-            ("curves", "Curves", sections.curves), ("cost", "Cost", sections.cost),
+            ("curves", "Curves", sections.curves), ("cost", "Cost", sections.cost), ("price", "Price", price.price),
             ("languages", "Languages", sections.cross), ("ways", "Other ways", axes.ways),
             ("replies", "Replies", axes.replies), ("probes", "Probes", axes.probes),
             ("innocent", "Innocent", axes.innocent), ("retain", "Kept", sections.retain),
-            ("fit", "Fit", axes.fit), ("pairs", "Pairs", axes.pairs), ("samples", "Samples", sections.samples),
+            ("fit", "Fit", axes.fit), ("field", "Benchmarks", field.field), ("pairs", "Pairs", axes.pairs), ("samples", "Samples", sections.samples),
             ("before", "Before", sections.before_attack), ("recovery", "Recovery", sections.recovery),
             ("run", "Run", sections.the_run), ("definitions", "Definitions", sections.definitions)]
 

@@ -296,6 +296,31 @@ class ReportTest(unittest.TestCase):
         self.write(self.summary)
         self.assertIn("How far the detectors can be trusted was not measured", self.page().text)
 
+    def test_field(self):
+        self.assertNotIn("field", self.page().ids)
+        self.summary["field"] = {
+            "benchmarks": [{"benchmark": "tofu", "paper": "Maini & co.", "main": ["forget_quality", "forget.truth_ratio"]},
+                           {"benchmark": "mmlu", "paper": "Hendrycks", "main": ["acc"]}],
+            "results": [{"model": "npo", "benchmark": "tofu", "metrics": {
+                            "forget.items": 400, "forget.truth_ratio": 0.61237, "forget_quality": 3.2e-8}},
+                        {"model": "sft", "benchmark": "tofu", "metrics": {"forget_quality": 1}},
+                        {"model": "npo", "benchmark": "mmlu", "metrics": {"acc": 0.25}}]}
+        self.write(self.summary)
+        page = self.page()
+        rows = page.tables["field"]
+        self.assertEqual(rows[:3], [["Model", "forget quality", "forget truth ratio"],
+                                    ["SFT on factual answers", "1.000", "–"], ["NPO", "3.2e−08", "0.612"]])
+        self.assertIn(["forget.items", "–", "400"], rows)
+        self.assertIn(["NPO", "0.250"], rows)
+        self.assertIn("Maini & co.", page.text)
+        self.summary["field"]["results"][0]["metrics"]["forget_quality"] = "high"
+        self.write(self.summary)
+        (self.folder / "report.html").unlink()
+        self.fails("field.results[0].metrics.forget_quality", "a finite number")
+        self.summary["field"]["results"][0] = {"model": "nobody", "benchmark": "tofu", "metrics": {}}
+        self.write(self.summary)
+        self.fails("field.results[0].model", '"nobody"')
+
     def test_pairs(self):
         rows = self.page().tables["pairs"]
         v = self.pair("npo", "rmu")["attacked"]
