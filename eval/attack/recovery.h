@@ -10,8 +10,7 @@
 //   injection      O(s) - O                         what the attack itself teaches
 //   recovered_net  (R(s) - R - injection) / (I - R)
 //   oracle_gap     R(s) - O(s)                      0 for perfect removal
-//   peak           max of R(s) over the measured s >= 1; the oracle's is max of O(s) over its
-//                  own: the gap at the peak is between the most that either shows
+//   peak           max of R(s) over the measured s >= 1; its gap is to the oracle's own, max O(s)
 //   auc            mean of R(s) over log2(1 + s), trapezoids from step 0 to the last
 //   half, most     the first measured step (its examples, tokens, FLOPs) with recovered >= .5
 //                  (half), >= .9 (most)
