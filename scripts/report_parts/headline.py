@@ -61,7 +61,7 @@ class Verdict:
         self.against = {s.name: run.difference(s.name, self.lead.name, rung) for s in self.rivals}
         self.compared = all(self.against.values())
         self.tied = [s for s in self.rivals if not beaten(self.against[s.name])]
-        self.winner = self.lead if self.lead and not self.tied else None
+        self.winner = self.lead if self.lead and not self.tied and len(self.methods) > 1 else None
 
     def badge(self, standing):
         if standing.state != "ok":

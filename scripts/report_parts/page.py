@@ -23,7 +23,7 @@ def page(run):
     chips = [", ".join(language_label(code) for code in s["languages"])]
     if s.get("lines"):
         chips.append(f"{s['lines']} talking points")
-    chips.append(f"{len(run.removed)} removal methods")
+    chips.append(f"{len(run.removed)} removal method{'s' * (len(run.removed) != 1)}")
     if s.get("seeds"):
         chips.append(f"{len(s['seeds'])} attack seeds")
     if s.get("created"):

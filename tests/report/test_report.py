@@ -425,6 +425,7 @@ class ReportTest(unittest.TestCase):
         page = self.page()
         self.assertIn("NPO", [row[0] for row in page.tables["ladder"]])
         self.assertIn("No other method was measured", self.sentence()[0])
+        self.assertNotIn('class="badge good"', (self.folder / "report.html").read_text())  # nobody was beaten
         self.assertNotIn("samples", page.ids)
         for key in ("models", "rungs", "before_attack", "curves", "recovery", "cross", "notes", "axes", "fit",
                     "detectors"):
