@@ -47,7 +47,6 @@ void run(Options options, const Globals& globals) {
   const auto out = globals.out.empty() ? options.run / "cost.json" : globals.out;
   atomic_write(out, cost.dump(2) + "\n");
   fmt::print("{}", extrapolation_table(cost));
-  std::fflush(stdout);
   if (globals.out.empty()) write_report(options.run);
 }
 
