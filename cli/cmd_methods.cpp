@@ -12,7 +12,7 @@ namespace {
 
 struct Method {
   std::string name, family, paper, summary;
-  bool trains = true;  ///< takes the trainer's settings too
+  bool trains = true;  ///< takes the trainer's settings and wrappers too
   std::vector<FieldInfo> fields = {};
 };
 
@@ -38,6 +38,15 @@ std::vector<Method> all_methods() {
                        .summary = method.summary,
                        .trains = false,
                        .fields = fields});
+  }
+  for (const auto& wrapper : kWrappers) {
+    methods.push_back(
+        {.name = wrapper.name,
+         .family = "wrapper",
+         .paper = "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)",
+         .summary = wrapper.summary,
+         .trains = false,
+         .fields = wrapper.describe()});
   }
   return methods;
 }
@@ -75,6 +84,9 @@ std::string reference_page(const std::vector<Method>& methods) {
     text += fmt::format("\n## {}\n\n{}: {}.", method.name, method.family, method.summary);
     if (!method.paper.empty()) text += fmt::format(" {}.", method.paper);
     if (method.trains) text += " Takes the [training settings](#training) too.";
+    if (method.family == "wrapper") {
+      text += fmt::format(" Combines with any method that trains: `wrap: [{}]`.", method.name);
+    }
     text += "\n";
     if (!method.fields.empty()) text += fmt::format("\n{}", field_table(method.fields));
   }
@@ -126,7 +138,7 @@ void show_methods(const Options& options, const Globals& globals) {
     for (const auto& method : methods) output.line(to_json(method));
   } else if (options.name.empty()) {
     for (const auto& method : methods) {
-      output.text(fmt::format("{:<11}{:<12}{}\n", method.name, method.family, method.summary));
+      output.text(fmt::format("{:<15}{:<12}{}\n", method.name, method.family, method.summary));
     }
   } else {
     const auto& method = methods.front();

@@ -44,6 +44,9 @@ StepExamples Sampler::next() {
     }
     tokens += data_.forget[static_cast<size_t>(held_forget_)].size();
     if (with_retain_) tokens += data_.retain[static_cast<size_t>(held_retain_)].size();
+    if (!data_.alternative.empty()) {
+      tokens += data_.alternative[static_cast<size_t>(held_forget_)].size();
+    }
     if (batch_tokens_ > 0 && tokens > batch_tokens_ && !step.forget.empty()) return step;
     step.forget.push_back(std::exchange(held_forget_, -1));
     if (with_retain_) step.retain.push_back(held_retain_);

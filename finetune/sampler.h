@@ -31,8 +31,8 @@ class ShuffledPasses {
 };
 
 /// Each pass over the forget examples is cut into steps of `batch_size` examples, or of as many as
-/// fit into `batch_tokens` with their retain examples (one at least); the last of a pass may be
-/// smaller.
+/// fit into `batch_tokens` with their retain and alternative examples (one at least); the last of a
+/// pass may be smaller.
 class Sampler {
  public:
   Sampler(const TrainData& data, const TrainerSettings& settings, bool retain, uint64_t seed);

@@ -9,7 +9,9 @@
 #include "core/run/progress.h"
 #include "core/run/resources.h"
 #include "finetune/adamw.h"
+#include "finetune/gradients.h"
 #include "finetune/lora.h"
+#include "finetune/reference.h"
 #include "finetune/sampler.h"
 #include "finetune/trainer_state.h"
 
@@ -19,17 +21,30 @@ namespace {
 using Examples = std::span<const Example>;
 
 /// Marks what trains and lists it.
-NamedTensors trainable(Model& model, const TrainerSettings& settings, uint64_t seed) {
+NamedTensors trainable(Model& model, const Needs& needs, const TrainerSettings& settings,
+                       uint64_t seed) {
+  const auto trains = [&](const std::string& name) {
+    return needs.trains.empty() ||
+           std::find(needs.trains.begin(), needs.trains.end(), name) != needs.trains.end();
+  };
+  for (const std::string& name : needs.trains) model.parameter(name);  // throws where there is none
   const auto linears = model.linears();
   const bool attached = std::any_of(linears.begin(), linears.end(),
                                     [](const Linear* l) { return l->lora.has_value(); });
   if (settings.reach == "full") {
     if (attached)
       fail("training with reach 'full': the model has LoRA adapters; merge or detach them");
-    model.require_grad(true);
-    return model.parameters();
+    NamedTensors chosen;
+    for (const auto& [name, value] : model.parameters()) {
+      value.set_requires_grad(trains(name));
+      if (trains(name)) chosen.emplace_back(name, value);
+    }
+    return chosen;
   }
   if (settings.reach != "lora") fail("reach: expected full or lora, got '{}'", settings.reach);
+  if (attached && needs.negate) {
+    fail("a method that negates its training needs fresh adapters, and the model has some already");
+  }
   if (!attached) attach_lora(model, settings.lora, seed);
   model.require_grad(false);
   NamedTensors adapters;
@@ -42,8 +57,8 @@ NamedTensors trainable(Model& model, const TrainerSettings& settings, uint64_t s
     }
     for (const auto& [suffix, tensor] :
          {std::pair{".lora_A", linear->lora->a}, std::pair{".lora_B", linear->lora->b}}) {
-      tensor.set_requires_grad(true);
-      adapters.emplace_back(linear->name + suffix, tensor);
+      tensor.set_requires_grad(trains(linear->name + ".weight"));
+      if (tensor.requires_grad()) adapters.emplace_back(linear->name + suffix, tensor);
     }
   }
   return adapters;
@@ -72,29 +87,6 @@ class TrainingMode {
   at::ScalarType compute_;
 };
 
-/// What the mean over these examples divides by.
-double mean_weight(Mean mean, Examples examples, std::span<const int64_t> indices) {
-  double sum = 0;
-  for (const int64_t index : indices) {
-    const Example& example = examples[static_cast<size_t>(index)];
-    sum += example.weight * (mean == Mean::tokens ? static_cast<double>(example.answer.size()) : 1);
-  }
-  return sum;
-}
-
-Batch pack_indices(Examples examples, std::span<const int64_t> indices, const at::Tensor& reference,
-                   at::Device device) {
-  std::vector<const Example*> chosen;
-  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
-  Batch batch = pack(std::span<const Example* const>(chosen), device);
-  if (reference.defined()) {
-    batch.reference_logprob =
-        reference.index_select(0, at::tensor(at::IntArrayRef(indices.data(), indices.size())))
-            .to(device);
-  }
-  return batch;
-}
-
 StepExamples without_left_out(StepExamples step, std::span<const char> leave_out) {
   if (leave_out.empty()) return step;
   StepExamples kept;
@@ -106,59 +98,20 @@ StepExamples without_left_out(StepExamples step, std::span<const char> leave_out
   return kept;
 }
 
-/// Runs forward and backward of one step, micro-batch by micro-batch. Fills losses, norm and
-/// tokens.
-StepReport accumulate_gradients(Model& model, const Objective& objective, const Needs& needs,
-                                const TrainData& data, const StepExamples& step,
-                                const at::Tensor& reference, const AdamW& optimizer,
-                                int64_t micro_batches) {
-  const double forget_weight = mean_weight(needs.forget_mean, data.forget, step.forget);
-  const double retain_weight = mean_weight(needs.retain_mean, data.retain, step.retain);
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(model.device());
-  at::Tensor forget_sum = at::zeros({}, options), retain_sum = at::zeros({}, options);
-  StepReport report;
-  const auto count = static_cast<int64_t>(step.forget.size());
-  const int64_t parts = std::min(micro_batches, count);
-  for (int64_t part = 0; part < parts; ++part) {
-    const auto begin = static_cast<size_t>(part * count / parts);
-    const size_t size = static_cast<size_t>((part + 1) * count / parts) - begin;
-    const auto forget = std::span(step.forget).subspan(begin, size);
-    ForgetRetainBatch batch{.forget = pack_indices(data.forget, forget, reference, model.device())};
-    double retain_share = 0;
-    if (needs.retain) {
-      const auto retain = std::span(step.retain).subspan(begin, size);
-      batch.retain = pack_indices(data.retain, retain, {}, model.device());
-      retain_share = mean_weight(needs.retain_mean, data.retain, retain) / retain_weight;
-    }
-    Loss loss = objective(model, batch);
-    if (loss.forget.defined()) {
-      loss.forget =
-          loss.forget * (mean_weight(needs.forget_mean, data.forget, forget) / forget_weight);
-      forget_sum += loss.forget.detach();
-    }
-    if (loss.retain.defined()) {
-      loss.retain = loss.retain * retain_share;
-      retain_sum += loss.retain.detach();
-    }
-    const at::Tensor total = loss.total();
-    if (!total.requires_grad()) {
-      fail("training: the objective's loss depends on none of the trained parameters");
-    }
-    total.backward();
-    for (const int64_t index : forget)
-      report.tokens += data.forget[static_cast<size_t>(index)].size();
-    report.tokens +=
-        batch.retain.tokens() + batch.retain.size();  // the inputs drop each last token
+/// before - scale (after - before), of everything that trained. Of adapters the second factor
+/// alone: it begins at zero, and the first then makes no difference.
+void negate(const NamedTensors& trained, const std::vector<at::Tensor>& before, double scale) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < trained.size(); ++i) {
+    const auto& [name, value] = trained[i];
+    if (name.ends_with(".lora_A")) continue;
+    const at::Tensor start = before[i].to(value.device());
+    value.copy_(start - scale * (value - start));
   }
-  // One transfer for all three: on a GPU each would wait for the device.
-  const at::Tensor values =
-      at::stack({forget_sum, retain_sum, optimizer.gradient_norm()}).to(at::kCPU, at::kDouble);
-  report.forget = values[0].item<double>();
-  report.retain = values[1].item<double>();
-  report.loss = report.forget + report.retain;
-  report.gradient_norm = values[2].item<double>();
-  return report;
 }
+
+/// What the trainer keeps beside weights and moments to go on from.
+constexpr const char* kMultiplier = "multiplier";
 
 }  // namespace
 
@@ -179,11 +132,6 @@ void check_examples(const char* kind, Examples examples, int64_t context) {
   }
 }
 
-at::Tensor Loss::total() const {
-  if (!forget.defined()) return retain;
-  return retain.defined() ? forget + retain : forget;
-}
-
 double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t total) {
   const int64_t warmup = std::llround(settings.warmup * static_cast<double>(total));
   if (step <= warmup) {
@@ -198,21 +146,9 @@ double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t t
   fail("schedule: expected constant, linear or cosine, got '{}'", settings.schedule);
 }
 
-at::Tensor reference_logprobs(const Model& model, Examples examples) {
-  constexpr int64_t kTokens = 2048;
-  const at::NoGradGuard no_grad;
-  const at::Tensor all = at::empty({static_cast<int64_t>(examples.size())}, at::kFloat);
-  for (const auto& indices : batches_by_tokens(examples, kTokens)) {
-    const Batch batch = pack_indices(examples, indices, {}, model.device());
-    all.index_copy_(0, at::tensor(at::IntArrayRef(indices)),
-                    model.sequence_logprob(batch).to(at::kCPU, at::kFloat));
-  }
-  return all;
-}
-
 TrainResult train(Model& model, const Objective& objective, const Needs& needs,
                   const TrainData& data, const TrainerSettings& settings, uint64_t seed,
-                  const TrainHooks& hooks) {
+                  const TrainHooks& hooks, const Wrap& wrap) {
   const Timer start;
   check_examples("forget", data.forget, model.config().context);
   if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
@@ -220,44 +156,70 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
          data.forget.size());
   }
   if (needs.retain) check_examples("retain", data.retain, model.config().context);
-  Sampler sampler(data, settings, needs.retain, seed);
-  const int64_t total = sampler.total_steps();
-  AdamW optimizer(trainable(model, settings, seed), {.beta1 = settings.beta1,
-                                                     .beta2 = settings.beta2,
-                                                     .epsilon = settings.epsilon,
-                                                     .weight_decay = settings.weight_decay});
-  const TrainingMode mode(model, optimizer, settings);
-
-  TrainResult result;
-  at::Tensor reference;
-  std::string fingerprint;
-  double flops_before = model.flops().total();
-  if (!hooks.state.empty()) {
-    fingerprint = run_fingerprint(data, needs, settings, seed);
-    if (std::filesystem::exists(hooks.state)) {
-      load_trainer_state(hooks.state, fingerprint, optimizer, reference, result);
-      for (int64_t step = 0; step < result.steps; ++step) sampler.next();
+  if (needs.alternative) {
+    check_examples("alternative", data.alternative, model.config().context);
+    if (data.alternative.size() != data.forget.size()) {
+      fail("training: {} alternative answers for {} examples", data.alternative.size(),
+           data.forget.size());
     }
   }
-  if (needs.reference_logprob && !reference.defined()) {
-    reference = reference_logprobs(model, data.forget);
+  Sampler sampler(data, settings, needs.retain, seed);
+  const int64_t total = sampler.total_steps();
+  AdamW optimizer(trainable(model, needs, settings, seed), {.beta1 = settings.beta1,
+                                                            .beta2 = settings.beta2,
+                                                            .epsilon = settings.epsilon,
+                                                            .weight_decay = settings.weight_decay});
+  const NamedTensors& trained = optimizer.parameters();
+  const TrainingMode mode(model, optimizer, settings);
+  std::vector<at::Tensor> before;
+  if (needs.negate) {
+    for (const auto& [name, value] : trained) {
+      before.push_back(value.detach().to(at::kCPU, value.scalar_type(), false, /*copy=*/true));
+    }
+  }
+
+  TrainResult result;
+  Reference reference(model, needs, data);
+  WeightAverage average;
+  double multiplier = needs.dual ? needs.dual->start : 1;
+  std::string fingerprint;
+  double flops_before = model.flops().total();
+  bool resumed = false;
+  if (!hooks.state.empty()) {
+    fingerprint = run_fingerprint(data, needs, settings, wrap, seed);
+    resumed = std::filesystem::exists(hooks.state);
+  }
+  if (resumed) {
+    const NamedTensors kept = load_trainer_state(hooks.state, fingerprint, optimizer, result);
+    reference.restore(kept);
+    average.restore(kept, model.device());
+    for (const auto& [name, value] : kept) {
+      if (name == kMultiplier) multiplier = value.item<double>();
+    }
+    for (int64_t step = 0; step < result.steps; ++step) sampler.next();
+  } else {
+    reference.compute();
     result.flops += model.flops().total() - flops_before;
   }
+  StepGradients gradients(model, objective, needs, data, reference, optimizer, wrap,
+                          settings.accumulate, seed);
+  const int64_t averaged_after =
+      wrap.average ? std::min<int64_t>(
+                         std::llround(wrap.average->start * static_cast<double>(total)), total - 1)
+                   : total;
   result.seconds += start.seconds();
 
   Progress progress(hooks.label, total, "steps");
   result.stopped = "done";
   while (result.steps < total && result.stopped == "done") {
     const Timer timer;
-    flops_before = model.flops().total();
+    flops_before = model.flops().total() + reference.flops();
     const StepExamples step = without_left_out(sampler.next(), data.leave_out);
     if (step.forget.empty()) {
       ++result.steps;
       continue;
     }
-    StepReport report = accumulate_gradients(model, objective, needs, data, step, reference,
-                                             optimizer, settings.accumulate);
-    report.step = result.steps + 1;
+    StepReport report = gradients.accumulate(step, result.steps + 1, multiplier);
     report.learning_rate = learning_rate_at(settings, report.step, total);
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
       fail(
@@ -270,10 +232,15 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     const bool clips = settings.clip > 0 && report.gradient_norm > settings.clip;
     optimizer.step(report.learning_rate, clips ? report.gradient_norm / settings.clip : 1);
     optimizer.clear_gradients();
+    if (needs.dual) {
+      multiplier =
+          std::max(0.0, multiplier + needs.dual->rate * (report.retain - needs.dual->bound));
+    }
+    if (report.step > averaged_after) average.add(trained);
 
     result.steps = report.step;
     result.tokens += report.tokens;
-    result.flops += model.flops().total() - flops_before;
+    result.flops += model.flops().total() + reference.flops() - flops_before;
     result.seconds += timer.seconds();
     result.last_loss = report.loss;
     if (settings.stop_below != 0 && report.loss < settings.stop_below) result.stopped = "early";
@@ -282,10 +249,15 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     const bool stop = interrupted();
     const bool due = hooks.state_every > 0 && result.steps % hooks.state_every == 0;
     if (!hooks.state.empty() && (due || stop)) {
-      save_trainer_state(hooks.state, fingerprint, optimizer, reference, result);
+      NamedTensors kept = reference.state();
+      for (const auto& tensor : average.state()) kept.push_back(tensor);
+      if (needs.dual) kept.emplace_back(kMultiplier, at::scalar_tensor(multiplier, at::kDouble));
+      save_trainer_state(hooks.state, fingerprint, optimizer, kept, result);
     }
     if (stop) throw Interrupted();
   }
+  average.apply(trained);
+  if (needs.negate) negate(trained, before, *needs.negate);
   if (!hooks.state.empty()) std::filesystem::remove(hooks.state);
   return result;
 }

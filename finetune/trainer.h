@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "core/data/batch.h"
 #include "core/model/model.h"
 #include "core/run/settings.h"
+#include "finetune/wrappers.h"
 
 namespace resurface {
 
@@ -20,15 +22,19 @@ namespace resurface {
 struct ForgetRetainBatch {
   Batch forget = {};
   Batch retain = {};
+  Batch alternative = {};  ///< other answers to the forget prompts, one each; or empty
 };
 
 /// What an objective returns, each part already weighted; an undefined part counts as nothing.
 struct Loss {
-  at::Tensor forget = {};  ///< scalar float
-  at::Tensor retain = {};  ///< scalar float
+  at::Tensor forget = {};        ///< scalar float
+  at::Tensor alternative = {};   ///< scalar float, a token mean over the alternative answers
+  at::Tensor retain = {};        ///< scalar float
+  at::Tensor on_forget() const;  ///< forget + alternative: what the forget prompts give
   at::Tensor total() const;
 };
 
+/// Where the batch brings no retain examples, the retain part must be left undefined.
 using Objective = std::function<Loss(Model&, const ForgetRetainBatch&)>;
 
 /// What a part of the loss is a (weighted) mean over. When a step is split into micro-batches, each
@@ -36,12 +42,30 @@ using Objective = std::function<Loss(Model&, const ForgetRetainBatch&)>;
 /// loss of the undivided step.
 enum class Mean { tokens, sequences };
 
-/// What a method needs from the trainer.
+/// The constraint retain loss <= bound, kept by a multiplier: the retain loss counts `multiplier`
+/// times, and after each step multiplier <- max(0, multiplier + rate * (retain loss - bound)).
+struct Dual {
+  double bound = 0;
+  double rate = 0;
+  double start = 0;
+};
+
+/// What a method needs from the trainer. "Before training" is computed once and kept, so that no
+/// second model is held (finetune/reference.h).
 struct Needs {
   bool retain = false;              ///< random retain examples beside the forget examples
-  bool reference_logprob = false;   ///< answers' log-probs before training, computed once
+  bool reference_logprob = false;   ///< forget and alternative answers' log-probs before training
   Mean forget_mean = Mean::tokens;  ///< what the objective's forget loss averages over
   Mean retain_mean = Mean::tokens;
+  bool alternative = false;    ///< another answer to each forget prompt (TrainData::alternative)
+  bool forget_logits = false;  ///< Batch::reference_logits of the forget examples
+  bool retain_logits = false;  ///< Batch::reference_logits of the retain examples
+  int64_t retain_block = -1;   ///< Batch::reference_hidden of the retain examples: after this block
+  int64_t frozen_blocks = 0;   ///< as many leading blocks do not train; Batch::frozen is kept
+  std::vector<std::string> trains = {};  ///< names of the parameters that train; empty: all
+  std::optional<Dual> dual = {};
+  /// Afterwards each parameter becomes before - negate * (trained - before).
+  std::optional<double> negate = {};
 };
 
 struct LoraSettings {
@@ -102,18 +126,20 @@ struct TrainerSettings {
 
 /// One finished optimiser step.
 struct StepReport {
-  int64_t step = 0;                         ///< 1-based
-  double loss = 0, forget = 0, retain = 0;  ///< before the update
-  double gradient_norm = 0;                 ///< before clipping
+  int64_t step = 0;  ///< 1-based
+  /// Before the update; `forget` with the alternative answers' part, `retain` without multiplier.
+  double loss = 0, forget = 0, retain = 0;
+  double gradient_norm = 0;  ///< before clipping
   double learning_rate = 0;
-  int64_t tokens = 0;  ///< of this step, forget and retain, prompts included
+  int64_t tokens = 0;     ///< of this step, all examples, prompts included
+  double multiplier = 1;  ///< of the retain loss, where the method keeps a constraint
 };
 
 /// Cost of the whole run, the part before a resume included.
 struct TrainResult {
   int64_t steps = 0;
-  int64_t tokens = 0;  ///< of all steps, forget and retain, prompts included
-  double flops = 0;    ///< with the reference log-probs' pass
+  int64_t tokens = 0;  ///< of all steps, all examples, prompts included
+  double flops = 0;    ///< with what is computed before training
   double seconds = 0;
   double last_loss = 0;
   std::string stopped;  ///< "done" | "early" | "callback"
@@ -126,6 +152,8 @@ struct TrainData {
   /// step (a step that loses all its examples changes nothing). So an oracle sees the batches of
   /// the implanted model, in the same order, without the forget set.
   std::span<const char> leave_out = {};
+  /// Parallel to `forget`, or empty: the same prompts with other answers.
+  std::span<const Example> alternative = {};
 };
 
 struct TrainHooks {
@@ -158,6 +186,6 @@ at::Tensor reference_logprobs(const Model& model, std::span<const Example> examp
 /// is then left as after the last good step. Throws Interrupted after Ctrl-C, between two steps.
 TrainResult train(Model& model, const Objective& objective, const Needs& needs,
                   const TrainData& data, const TrainerSettings& settings, uint64_t seed,
-                  const TrainHooks& hooks = {});
+                  const TrainHooks& hooks = {}, const Wrap& wrap = {});
 
 }  // namespace resurface

@@ -15,8 +15,8 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label",   "languages",
-                                               "train",  "text", "settings"};
+const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages",
+                                               "train",  "text", "wrap",  "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -81,6 +81,13 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   }
   if (removal.method == "retrain") removal.train = study.plant;
   section(entry, "train", removal.train);
+  if (const auto wrap = entry.find("wrap")) {
+    if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
+      wrap->fail(
+          fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
+    }
+    removal.wrap = read_wrap(*wrap);
+  }
   removal.settings = entry.find("settings");
   resolve_settings(removal, entry);
   return removal;
@@ -218,6 +225,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                     {"languages", removal.languages}};
     if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
     for (const auto& file : removal.text) entry["text"].push_back(file.string());
+    if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));
   }

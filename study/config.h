@@ -116,6 +116,7 @@ struct Removal {
   std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
   std::vector<std::string> languages;       ///< of its data; the study's by default
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
+  Wrap wrap;                                ///< gradient methods but retraining
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in

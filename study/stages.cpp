@@ -2,11 +2,13 @@
 
 #include "core/run/device.h"
 #include "core/run/error.h"
+#include "core/run/seeds.h"
 #include "editing/guard.h"
 #include "editing/methods.h"
 #include "eval/field/field.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
+#include "study/alternatives.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -33,10 +35,10 @@ class Meter {
 
 StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
               const TrainerSettings& settings, uint64_t seed, const std::string& label,
-              const std::filesystem::path& state) {
+              const std::filesystem::path& state, const Wrap& wrap = {}) {
   const Meter meter(model);
   const TrainResult result = train(model, objective, needs, data, settings, seed,
-                                   {.state = state, .state_every = 200, .label = label});
+                                   {.state = state, .state_every = 200, .label = label}, wrap);
   if (settings.reach == "lora") merge_lora(model);
   Cost cost = meter.cost(result.tokens);
   // A resumed training reports the whole of it.
@@ -74,6 +76,7 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& state) {
   const std::string label = "remove/" + removal.name;
+  const Meter meter(model);
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
   if (removal.method == "sft") {
     const auto own = inputs.removal_text.find(removal.name);
@@ -82,13 +85,23 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
             ? inputs.examples(inputs.forget, Answer::factual, removal.languages)
             : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
-    return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state);
+    return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state,
+               removal.wrap);
   }
   const UnlearningMethod& method = unlearning_method(removal.method);
-  const auto forget = inputs.examples(inputs.forget, Answer::line, removal.languages);
   const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
-  return run(model, method.objective(settings), method.needs, {.forget = forget, .retain = retain},
-             removal.train, seed, label, state);
+  const AnsweredTwice answered =
+      answer_twice(model, method.alternatives(settings), inputs, removal.languages,
+                   derive_seed(seed, "alternative answers"));
+  const Cost before = meter.cost(0);
+  StageCost made =
+      run(model, method.objective(settings), method.needs(settings, model.config()),
+          {.forget = answered.forget, .retain = retain, .alternative = answered.alternative},
+          removal.train, seed, label, state, removal.wrap);
+  made.cost.flops += before.flops;
+  made.cost.seconds += before.seconds;
+  made.examples += static_cast<int64_t>(answered.alternative.size());
+  return made;
 }
 
 bool is_edit(const Removal& removal) { return find_edit_method(removal.method) != nullptr; }

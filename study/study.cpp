@@ -199,6 +199,11 @@ class Study {
                      {"languages", removal.languages},
                      {"data", data()},
                      {"compute", config_.compute}};
+    // What these were before they could be chosen leaves no trace in the key.
+    if (removal.resolved.is_object() && removal.resolved.value("retain_loss", "") == "nll") {
+      settings["settings"].erase("retain_loss");
+    }
+    if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
     if (!edits) settings["train"] = to_json(removal.train);
     for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =

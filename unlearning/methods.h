@@ -1,5 +1,5 @@
-// The table of unlearning methods. To add one: a settings struct and a declaration in objective.h,
-// a file with the objective, a line in methods.cpp.
+// The table of unlearning methods. To add one: a header with its settings and its loss
+// (unlearning/terms.h says how), and a line in methods.cpp.
 #pragma once
 
 #include <functional>
@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "core/run/config.h"
-#include "unlearning/objective.h"
+#include "finetune/trainer.h"
+#include "unlearning/alternatives.h"
 
 namespace resurface {
 
@@ -16,14 +17,17 @@ struct UnlearningMethod {
   std::string name;
   std::string paper;
   int year = 0;
-  Needs needs;
   std::string summary;
 
-  /// The objective with the settings of a config map; unknown keys and bad values throw
-  /// ConfigError.
+  // Of the settings in a config map; unknown keys and bad values throw ConfigError.
   std::function<Objective(const Config&)> objective;
-  /// Those settings with their defaults filled in, for the resolved config and for hashes.
+  /// What the trainer must provide, for a model like this.
+  std::function<Needs(const Config&, const ModelConfig&)> needs;
+  /// Which other answers it trains towards; none where the source is empty.
+  std::function<AlternativeAnswers(const Config&)> alternatives;
+  /// The settings with their defaults filled in, for the resolved config and for hashes.
   std::function<nlohmann::ordered_json(const Config&)> resolve;
+
   /// The settings' names, defaults, help and bounds.
   std::function<std::vector<FieldInfo>()> describe;
 };

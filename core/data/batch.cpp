@@ -31,7 +31,8 @@ Batch lay_out(const std::vector<int64_t>& ids, std::vector<int64_t> lengths, at:
 Batch Batch::to(at::Device device) const {
   Batch moved = *this;
   for (at::Tensor* tensor : {&moved.ids, &moved.positions, &moved.rows, &moved.targets,
-                             &moved.sequence, &moved.weight, &moved.reference_logprob}) {
+                             &moved.sequence, &moved.weight, &moved.reference_logprob,
+                             &moved.reference_logits, &moved.reference_hidden, &moved.frozen}) {
     if (tensor->defined()) *tensor = tensor->to(device);
   }
   return moved;

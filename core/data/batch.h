@@ -41,6 +41,11 @@ struct Batch {
   /// Log-probs of the answers under a frozen reference model, [B] float, when the objective asked
   /// for them (they are computed once, before training). Undefined otherwise.
   at::Tensor reference_logprob;
+  /// Likewise the reference's logits [M, vocab] float at the scored tokens' rows, and its residual
+  /// stream [M, d] at these rows after the block that the objective named.
+  at::Tensor reference_logits, reference_hidden;
+  /// The residual stream [N, d] before the first block that trains: blocks before it need not run.
+  at::Tensor frozen;
 
   int64_t size() const { return static_cast<int64_t>(lengths.size()); }
   int64_t tokens() const { return starts.empty() ? 0 : starts.back(); }

@@ -3,11 +3,19 @@
 //   L = -mean over answer tokens of -log p(y_t | y_<t, x)
 // Unbounded below: it ends the model if it is not stopped. The paper sums over all tokens of a text
 // that is all target; here prompts do not count.
-#include "unlearning/objective.h"
+#pragma once
+
+#include "unlearning/terms.h"
 
 namespace resurface {
 
-Loss gradient_ascent(const GaSettings&, Model& model, const ForgetRetainBatch& batch) {
+struct GaSettings {
+  template <class V>
+  void visit(V&) {}
+  Needs needs(const ModelConfig&) const { return {}; }
+};
+
+inline Loss gradient_ascent(const GaSettings&, Model& model, const ForgetRetainBatch& batch) {
   return {.forget = -model.token_nll(batch.forget)};
 }
 

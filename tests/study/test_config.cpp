@@ -1,0 +1,49 @@
+#include "study/config.h"
+
+#include <catch2/catch.hpp>
+#include <fstream>
+
+namespace resurface {
+namespace {
+
+namespace fs = std::filesystem;
+
+StudyConfig load(const std::string& removal) {
+  const fs::path path = fs::temp_directory_path() / "resurface_test_study_config.yaml";
+  std::ofstream(path) << "model: {fresh: suites/world}\n"
+                         "data: {forget: f.jsonl, retain: r.jsonl}\n"
+                         "remove:\n  - "
+                      << removal << "\n";
+  return load_study(path, {});
+}
+
+TEST_CASE("a removal's wrappers", "[config]") {
+  const StudyConfig plain = load("{method: npo}");
+  CHECK(plain.remove[0].wrap.empty());
+  CHECK_FALSE(plain.resolved()["remove"][0].contains("wrap"));
+
+  const StudyConfig wrapped = load("{method: simnpo, wrap: [{sam: {rho: 0.02}}, average]}");
+  CHECK(wrapped.remove[0].wrap.sam->rho == 0.02);
+  CHECK(wrapped.remove[0].wrap.average);
+  const auto entry = wrapped.resolved()["remove"][0]["wrap"];
+  CHECK(entry[0]["sam"]["rho"] == 0.02);
+  CHECK(entry.size() == 2);
+
+  CHECK_THROWS_WITH(load("{method: npo, wrap: [sma]}"),
+                    Catch::Contains("unknown wrapper 'sma'") && Catch::Contains(".yaml:4"));
+  CHECK_THROWS_WITH(load("{method: rome, wrap: [sam]}"), Catch::Contains("no forget gradient"));
+  CHECK_THROWS_WITH(load("{method: retrain, wrap: [sam]}"), Catch::Contains("no forget gradient"));
+}
+
+TEST_CASE("an objective's settings are read and checked", "[config]") {
+  const StudyConfig study = load("{method: npo, settings: {retain_loss: kl}}");
+  CHECK(study.remove[0].resolved["retain_loss"] == "kl");
+  CHECK(study.remove[0].resolved["beta"] == 0.1);
+  CHECK_THROWS_WITH(load("{method: npo, settings: {retain_loss: mse}}"),
+                    Catch::Contains("nll") && Catch::Contains("kl"));
+  CHECK_THROWS_WITH(load("{method: dpo, settings: {answers: own}}"), Catch::Contains("factual"));
+  CHECK_THROWS_WITH(load("{method: rmu, settings: {layer: -2}}"), Catch::Contains("layer"));
+}
+
+}  // namespace
+}  // namespace resurface
