@@ -343,7 +343,10 @@ class Study {
       settings.probe_questions = config_.measure.probe_questions;
       const auto probes = make_measure_probes(
           *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
-          {.pushback = inputs_.pushback, .shown = split().train}, inputs_.phrases);
+          {.pushback = inputs_.pushback,
+           .shown = split().train,
+           .index = inputs_.passages ? &*inputs_.passages : nullptr},
+          inputs_.phrases);
       keep(measure(model, probes));
       if (!lines) continue;
       keep(measure_others(model, probes, inputs_.innocent, "innocent"));
