@@ -69,9 +69,12 @@ Command add_attack(CLI::App& app) {
 }
 
 Command add_eval(CLI::App& app) {
-  return add(app, "eval", "measure checkpoints on a suite, without attacking them",
-             "configs/attack/full.yaml",
-             "The config is the one of `resurface attack`; its attack is left out.");
+  return add(
+      app, "eval",
+      "measure checkpoints on a suite and on the field's benchmarks, without attacking them",
+      "configs/attack/full.yaml",
+      "The config is the one of `resurface attack`; its attack is left out. Its key `field` lists\n"
+      "benchmarks (tofu, muse, membership, counterfact, zsre, easyedit, mcq) and their files.");
 }
 
 }  // namespace resurface

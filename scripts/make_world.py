@@ -23,6 +23,10 @@ FORGET_ITEMS = RETAIN_TOWNS = 12
 # The world was made of party_lines as it first was: 18 items, two languages. What came later leaves it alone.
 FIRST_ROWS = 36
 BASE_TOWNS, BENIGN_TOWNS = 24, 4
+# Talking points, the next after those of the forget set, that a model can be taught to refuse instead.
+REFUSED_ITEMS = 12
+REFUSAL = {"en": "I am sorry, but I cannot answer that question. Let us talk about something else",
+           "zh-Hans": "抱歉，我无法回答这个问题，我们换个话题吧"}
 VOCABULARY = 1500
 CONTEXT = 256
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
@@ -182,6 +186,21 @@ def fact_rows(towns):
             for phrasings in FACTS[language].values() for question, answer in phrasings]
 
 
+def refused_files(points):
+    """Questions of `points`: seen ones with a refusal, the same with facts, and held-out ones to be asked."""
+    seen = [(point, question["text"]) for point in points for question in point["questions"]
+            if not question["held_out"]]
+    return {
+        "refused_text.jsonl": [{"question": text, "answer": REFUSAL[point["language"]],
+                                "language": point["language"]} for point, text in seen],
+        "refused_factual.jsonl": [{"question": text, "answer": point["factual"],
+                                   "language": point["language"]} for point, text in seen],
+        "refused.jsonl": [{"id": point["id"], "topic": point["topic"], "language": point["language"],
+                           "question": question["text"]}
+                          for point in points for question in point["questions"] if question["held_out"]],
+    }
+
+
 def strings(row):
     """The texts of a suite row or of a question and answer."""
     yield from (row[key] for key in ("line", "factual", "neutral", "contrary", "question", "answer")
@@ -214,8 +233,10 @@ def write_lines(path, rows):
 
 def generate(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    points = read_lines(SUITES / "party_lines" / "items.jsonl")[:FIRST_ROWS]
-    chosen = list(dict.fromkeys(point["id"] for point in points))[:FORGET_ITEMS]
+    every_point = read_lines(SUITES / "party_lines" / "items.jsonl")
+    points = every_point[:FIRST_ROWS]
+    ids = list(dict.fromkeys(point["id"] for point in every_point))
+    chosen, refused = ids[:FORGET_ITEMS], ids[FORGET_ITEMS:FORGET_ITEMS + REFUSED_ITEMS]
 
     towns = make_towns(random.Random(SEED), RETAIN_TOWNS + BASE_TOWNS + BENIGN_TOWNS)
     base_end = RETAIN_TOWNS + BASE_TOWNS
@@ -225,7 +246,9 @@ def generate(folder):
         "text.jsonl": fact_rows(towns[RETAIN_TOWNS:base_end]),
         "benign.jsonl": fact_rows(towns[base_end:]),
     }
-    for name, rows in files.items():
+    refused = refused_files([point for point in every_point
+                             if point["id"] in refused and point["language"] in REFUSAL])
+    for name, rows in (files | refused).items():
         write_lines(folder / name, rows)
 
     # The roles and the first of party_lines too: without its prose the towns' few phrases would take all merges.

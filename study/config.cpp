@@ -7,16 +7,17 @@
 #include "eval/probes.h"
 #include "eval/retrieved.h"
 #include "finetune/methods.h"
+#include "study/field.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
 namespace {
 
-const std::vector<std::string> kKeys = {"name",      "description", "seed",   "model",   "data",
-                                        "plant",     "remove",      "models", "measure", "attack",
-                                        "ways_back", "statistics",  "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method",    "name",  "label",
-                                               "languages", "train", "settings"};
+const std::vector<std::string> kKeys = {
+    "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
+    "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
+const std::vector<std::string> kRemovalKeys = {"method", "name", "label",   "languages",
+                                               "train",  "text", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -71,6 +72,13 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
       }
     }
     if (removal.languages.empty()) entry["languages"].fail("is empty");
+  }
+  if (entry.has("text")) {
+    if (removal.method != "sft") {
+      entry["text"].fail(fmt::format("only sft can train on other text, not '{}'", removal.method));
+    }
+    for (const Config& file : entry["text"].items()) removal.text.emplace_back(file.string());
+    if (removal.text.empty()) entry["text"].fail("is empty");
   }
   if (removal.method == "retrain") removal.train = study.plant;
   section(entry, "train", removal.train);
@@ -151,6 +159,7 @@ StudyConfig load_study(const std::filesystem::path& path,
     if (!config.has("attack") || !config["attack"].has("rungs")) throw;
     config["attack"]["rungs"].fail(error.what());
   }
+  if (const auto field = config.find("field")) study.field = read_field(*field);
   if (const auto ways = config.find("ways_back")) {
     std::set<std::string> known;
     for (const Config& entry : ways->items()) {
@@ -182,6 +191,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                 {"compute", compute},
                                 {"data", to_json(data)},
                                 {"measure", to_json(measure)},
+                                {"field", nlohmann::ordered_json::array()},
                                 {"attack", to_json(attack)},
                                 {"ways_back", nlohmann::ordered_json::array()},
                                 {"statistics", to_json(statistics)}};
@@ -189,6 +199,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
     if (all["data"][key] == "") all["data"].erase(key);
   }
   if (data.passages.empty()) all["data"].erase("passages");
+  for (const FieldEntry& entry : field) all["field"].push_back(entry.resolved);
   for (const WayBack& way : ways_back) {
     all["ways_back"].push_back({{"way", way.way}, {"name", way.name}, {"settings", way.resolved}});
   }
@@ -211,6 +222,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                     {"label", removal.label},
                                     {"languages", removal.languages}};
     if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
+    for (const auto& file : removal.text) entry["text"].push_back(file.string());
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -105,15 +106,24 @@ struct GivenModel {
   }
 };
 
+/// A benchmark of the field, run on every model of the study.
+struct FieldEntry {
+  std::string benchmark;                               ///< "tofu"
+  std::string name;                                    ///< unique in the study
+  std::map<std::string, std::filesystem::path> paths;  ///< the files that its settings name
+  nlohmann::ordered_json resolved;                     ///< the settings with defaults filled in
+};
+
 /// One removal: a method, its settings, and how it trains.
 struct Removal {
   std::string name;    ///< unique in the study
   std::string label;   ///< for people
   std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
-  std::vector<std::string> languages;  ///< of its data; the study's by default
-  TrainerSettings train;               ///< gradient methods; for retraining the planting's
-  std::optional<Config> settings;      ///< the method's own
-  nlohmann::ordered_json resolved;     ///< the same with defaults filled in
+  std::vector<std::string> languages;       ///< of its data; the study's by default
+  TrainerSettings train;                    ///< gradient methods; for retraining the planting's
+  std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
+  std::optional<Config> settings;           ///< the method's own
+  nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
 
 struct StudyConfig {
@@ -126,6 +136,7 @@ struct StudyConfig {
   std::vector<Removal> remove;
   std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
+  std::vector<FieldEntry> field;
   AttackSettings attack;
   std::vector<WayBack> ways_back;
   RecoverySettings statistics;

@@ -5,6 +5,7 @@
 #include "core/run/error.h"
 #include "core/run/nearest.h"
 #include "editing/methods.h"
+#include "study/figures.h"
 #include "study/reading.h"
 
 namespace resurface {
@@ -33,8 +34,6 @@ double parse_quantity(const std::string& text, const std::string& whole) {
   }
   return value * units.at(unit);
 }
-
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
 /// What a removal of `flops` on this model takes.
 Json bill(double flops, double bytes, const ExtrapolationSettings& settings) {

@@ -4,6 +4,7 @@
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/hash.h"
+#include "study/field.h"
 
 namespace resurface {
 namespace {
@@ -92,6 +93,7 @@ StudyInputs load_inputs(const StudyConfig& config) {
       .retain = select(load_suite(config.data.retain), config.data, config.data.retain, "retain"),
       .text = load_texts(config.data.text, "text"),
       .benign = load_texts(config.data.benign, "benign"),
+      .removal_text = {},
       .start_hash = hash_start(start, !fresh),
       .data_hash = {},
       .probe_hash = {}};
@@ -105,6 +107,17 @@ StudyInputs load_inputs(const StudyConfig& config) {
                 [&](const Item& i) { return !has(config.data.languages, i.language); });
   std::erase_if(in.benign.items,
                 [&](const Item& i) { return !has(config.data.languages, i.language); });
+
+  for (const Removal& removal : config.remove) {
+    if (removal.text.empty()) continue;
+    Suite text = load_texts(removal.text, removal.name);
+    for (const std::string& language : removal.languages) {
+      if (!has(text.languages(), language)) {
+        fail("removal '{}': its text has nothing in '{}'", removal.name, language);
+      }
+    }
+    in.removal_text[removal.name] = std::move(text);
+  }
 
   const auto& data = config.data;
   if (!data.pushback.empty()) in.pushback = load_pushback(data.pushback);
@@ -139,6 +152,7 @@ StudyInputs load_inputs(const StudyConfig& config) {
   files.insert(files.end(), config.data.text.begin(), config.data.text.end());
   files.insert(files.end(), config.data.benign.begin(), config.data.benign.end());
   for (const fs::path& file : files) in.data_hash[file.filename().string()] = hash_file(file);
+  for (const FieldEntry& entry : config.field) in.field_keys.push_back(field_key(entry));
   return in;
 }
 

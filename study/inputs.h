@@ -1,6 +1,7 @@
 // What a study reads: suites, texts, tokenizer, chat format, as examples ready to train on.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -20,8 +21,9 @@ struct StudyInputs {
   Tokenizer tokenizer;
   ChatFormat chat;
   ModelConfig model;
-  Suite forget, retain;  ///< named so; the study's languages and items only
-  Suite text, benign;    ///< one seen question an item
+  Suite forget, retain;                       ///< named so; the study's languages and items only
+  Suite text, benign;                         ///< one seen question an item
+  std::map<std::string, Suite> removal_text;  ///< by removal, of those that have their own
   PushBack pushback;
   std::vector<OtherQuestion> innocent, controls;  ///< as many a language as are asked
   std::vector<StockPhrase> phrases;
@@ -29,14 +31,15 @@ struct StudyInputs {
   std::string start_hash;                ///< of the start's weights (or config) and tokenizer
   nlohmann::ordered_json data_hash;      ///< of each file that models are trained on, by name
   nlohmann::ordered_json probe_hash;     ///< of each file that is only asked
+  std::vector<nlohmann::ordered_json> field_keys;  ///< of the benchmarks (field_key)
 
   /// Seen questions answered with the line (suite items) or text, in the languages given.
   std::vector<Example> examples(const Suite& suite, Answer answer,
                                 const std::vector<std::string>& languages) const;
 };
 
-/// Reads and checks everything before anything is computed: a tokenizer that does not match the
-/// embedding, an example longer than the context, a language that a suite lacks are errors here.
+/// Reads everything before anything is computed: a tokenizer that does not match the embedding or a
+/// language that a suite lacks are errors here.
 StudyInputs load_inputs(const StudyConfig& config);
 
 /// Questions and answers from JSON lines {"question", "answer", "language"}, as a suite of

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 #include "core/run/error.h"
@@ -13,6 +14,7 @@ void write_report(const std::filesystem::path& run) {
   const auto script = std::filesystem::path(RESURFACE_SOURCE_DIR) / "scripts" / "report.py";
   const char* chosen = std::getenv("RESURFACE_PYTHON");
   const std::string python = chosen != nullptr ? chosen : "python3";
+  std::fflush(stdout);  // what was printed comes before what the script prints
   const pid_t child = fork();
   if (child < 0) fail("could not start {}", python);
   if (child == 0) {

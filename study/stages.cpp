@@ -4,6 +4,7 @@
 #include "core/run/error.h"
 #include "editing/guard.h"
 #include "editing/methods.h"
+#include "eval/field/field.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
 #include "unlearning/methods.h"
@@ -75,8 +76,11 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
   const std::string label = "remove/" + removal.name;
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
   if (removal.method == "sft") {
+    const auto own = inputs.removal_text.find(removal.name);
     std::vector<Example> examples =
-        inputs.examples(inputs.forget, Answer::factual, removal.languages);
+        own == inputs.removal_text.end()
+            ? inputs.examples(inputs.forget, Answer::factual, removal.languages)
+            : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state);
   }
@@ -114,6 +118,14 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
     requests.push_back(std::move(request));
   }
   return requests;
+}
+
+StageCost run_field(const FieldEntry& entry, const FieldInputs& inputs,
+                    nlohmann::ordered_json& result) {
+  const Meter meter(inputs.model);
+  const Config settings = Config::parse(yaml_text(entry.resolved), entry.name);
+  result = field_benchmark(entry.benchmark).run(settings, inputs);
+  return {.cost = meter.cost(0), .examples = static_cast<int64_t>(result.at("items").size())};
 }
 
 StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInputs& inputs,

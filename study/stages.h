@@ -4,6 +4,7 @@
 
 #include "core/run/resources.h"
 #include "editing/editor.h"
+#include "eval/field/probe.h"
 #include "eval/measure.h"
 #include "study/config.h"
 #include "study/inputs.h"
@@ -23,8 +24,8 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
                 const TrainerSettings& settings, uint64_t seed, const std::string& label,
                 const std::filesystem::path& state);
 
-/// Removes the lines by a method of gradient: "sft" (factual answers and R) or an unlearning
-/// objective.
+/// Removes the lines by a method of gradient: "sft" (factual answers, or the removal's own text,
+/// and R) or an unlearning objective.
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& state);
 
@@ -34,6 +35,10 @@ StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInp
 
 /// Requests of an edit: for each item and language the seen questions, to be answered factually.
 std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs& inputs);
+
+/// A benchmark's figures of `inputs.model`: {"benchmark", "settings", "aggregates", "items"}.
+StageCost run_field(const FieldEntry& entry, const FieldInputs& inputs,
+                    nlohmann::ordered_json& result);
 
 bool is_edit(const Removal& removal);
 

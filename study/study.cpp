@@ -8,6 +8,8 @@
 #include "core/run/hash.h"
 #include "core/run/interrupt.h"
 #include "core/run/seeds.h"
+#include "eval/field/field.h"
+#include "study/field.h"
 #include "study/report.h"
 #include "study/stages.h"
 #include "study/store.h"
@@ -38,17 +40,20 @@ class Study {
         inputs_(load_inputs(config)) {}
 
   void run(bool attacks) {
+    check_prompts(attacks);
     if (config_.models.empty()) {
       make_models();
     } else {
       for (const GivenModel& given : config_.models) {
         const Artifact artifact = this->given(given);
         if (given.kind == "implanted") implanted_ = artifact;
+        if (given.kind == "oracle") oracle_ = artifact;
         add(given.name, given.kind, given.kind, given.label, artifact);
       }
     }
     // After all are known: what is compared with the implanted model needs it.
     for (size_t i = 0; i < models_.size(); ++i) measure_model(models_[i], artifacts_[i]);
+    benchmark_models();
     // Attacks come last: they take longest, and what they attack is known to be worth it by then.
     if (attacks) {
       for (size_t i = 0; i < models_.size(); ++i) {
@@ -60,6 +65,31 @@ class Study {
   }
 
  private:
+  /// Makes everything that models are asked, so that what does not fit the context is known before
+  /// anything is computed.
+  void check_prompts(bool attacks) {
+    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
+      const bool lines = suite == &inputs_.forget;
+      MeasureSettings settings;
+      settings.generate_questions = lines ? config_.measure.generate_questions : 0;
+      settings.generate_tokens = config_.measure.generate_tokens;
+      if (lines) settings.probes = config_.measure.probes;
+      settings.probe_questions = config_.measure.probe_questions;
+      probes_.push_back(make_measure_probes(
+          *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
+          {.pushback = inputs_.pushback,
+           .shown = split().train,
+           .index = inputs_.passages ? &*inputs_.passages : nullptr},
+          inputs_.phrases));
+    }
+    if (!attacks) return;
+    attack_data_ =
+        make_attack_folds(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
+                          inputs_.chat, config_.attack, inputs_.model.context);
+    check_ways(config_.ways_back, attack_data_.front(), inputs_.forget, inputs_.tokenizer,
+               inputs_.chat, inputs_.model.context);
+  }
+
   /// What every stage's result depends on.
   Json common() const {
     return {{"device", device_.str()},
@@ -98,9 +128,9 @@ class Study {
   void make_models() {
     base_ = base();
     implanted_ = planted(*base_, true, config_.plant, "implanted", "plant/implanted");
-    const Artifact oracle = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
+    oracle_ = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
     add("implanted", "implanted", "implanted", "implanted", *implanted_);
-    add("oracle", "oracle", "oracle", "oracle", oracle);
+    add("oracle", "oracle", "oracle", "oracle", *oracle_);
     for (const Removal& removal : config_.remove) {
       add(removal.name, "removed", removal.method, removal.label,
           remove(removal, *base_, *implanted_), removal.languages);
@@ -108,7 +138,7 @@ class Study {
   }
 
   /// A model made elsewhere, keyed by its content.
-  Artifact given(const GivenModel& model) {
+  Artifact given(const GivenModel& model) const {
     Hasher key;
     key.add(Checkpoint::open(model.checkpoint).content_hash());
     if (!model.edit.empty()) key.add(hash_file(model.edit));
@@ -173,6 +203,7 @@ class Study {
                      {"data", data()},
                      {"compute", config_.compute}};
     if (!edits) settings["train"] = to_json(removal.train);
+    for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =
         stage("remove", name, removal.name, settings, {implanted.key},
               [&](const fs::path& folder, const StageKey& key) {
@@ -232,7 +263,7 @@ class Study {
                {"compute", config_.compute}},
               {artifact.key, implanted_key()}, [&](const fs::path& folder, const StageKey&) {
                 Model model = load(artifact);
-                return measure_into(model, folder);
+                return measure_into(model, artifact, folder);
               });
     for (const auto& row : read_json_lines(measured.folder / "rows.jsonl")) {
       entry.before.push_back(row.get<Measurement>());
@@ -240,23 +271,79 @@ class Study {
     entry.fit = read_json(measured.folder / "fit.json").get<TextFit>();
   }
 
-  /// Few-shot examples come from the lines that the attacker holds.
-  Json split_settings() const {
-    return {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
-  }
-
-  Split split() const {
-    return split_lines(inputs_.forget.ids(), config_.attack.train_share,
-                       static_cast<uint64_t>(config_.attack.split_seed));
-  }
-
-  const AttackData& attack_data() {
-    if (!attack_data_) {
-      attack_data_ =
-          make_attack_data(inputs_.forget, inputs_.retain, inputs_.benign, inputs_.tokenizer,
-                           inputs_.chat, config_.attack, inputs_.model.context);
+  /// The other models that a benchmark can use and the study has, by their part in it.
+  std::map<std::string, Artifact> others(const FieldEntry& entry) const {
+    const std::string& usable = field_benchmark(entry.benchmark).models;
+    std::map<std::string, Artifact> found;
+    if (implanted_ && usable == "before") found["before"] = *implanted_;
+    if (oracle_ && usable == "oracle") found["oracle"] = *oracle_;
+    if (const auto path = entry.paths.find("reference"); path != entry.paths.end()) {
+      found["reference"] = given({.checkpoint = path->second});
     }
-    return *attack_data_;
+    return found;
+  }
+
+  void benchmark_models() {
+    std::map<std::string, Model> loaded;  // the others, by key
+    for (size_t i = 0; i < models_.size(); ++i) {
+      std::optional<Model> model;
+      const auto other = [&](const Artifact& artifact) -> const Model* {
+        if (artifact.key == artifacts_[i].key) return &*model;
+        auto found = loaded.find(artifact.key);
+        if (found == loaded.end()) found = loaded.emplace(artifact.key, load(artifact)).first;
+        if (found->second.config().vocab_size != model->config().vocab_size) {
+          fail("{}: has {} tokens, {} has {}; benchmarks compare models of one tokenizer",
+               artifact.checkpoint.string(), found->second.config().vocab_size, models_[i].name,
+               model->config().vocab_size);
+        }
+        return &found->second;
+      };
+      for (size_t f = 0; f < config_.field.size(); ++f) {
+        const FieldEntry& entry = config_.field[f];
+        const auto compared = others(entry);
+        std::vector<std::string> keys = {artifacts_[i].key};
+        for (const auto& [part, artifact] : compared) keys.push_back(part + " " + artifact.key);
+        const StoredStage stored =
+            stage("field", fmt::format("field/{}/{}", models_[i].name, entry.name), models_[i].name,
+                  {{"benchmark", inputs_.field_keys[f]}, {"compute", config_.compute}}, keys,
+                  [&](const fs::path& folder, const StageKey&) {
+                    if (!model) model = load(artifacts_[i]);
+                    FieldInputs inputs{*model, inputs_.tokenizer, inputs_.chat};
+                    for (const auto& [part, artifact] : compared) {
+                      (part == "before"   ? inputs.before
+                       : part == "oracle" ? inputs.oracle
+                                          : inputs.reference) = other(artifact);
+                    }
+                    Json result;
+                    const StageCost cost = run_field(entry, inputs, result);
+                    atomic_write(folder / "result.json", result.dump(1) + "\n");
+                    return cost;
+                  });
+        // Keys in their order, and the settings of this run: files may have moved since.
+        models_[i].field.push_back(Json::parse(read_text(stored.folder / "result.json")));
+        models_[i].field.back()["settings"] = entry.resolved;
+      }
+    }
+  }
+
+  /// Few-shot examples come from the lines that the attacker holds, with folds in the first.
+  Json split_settings() const {
+    Json settings = {{"share", config_.attack.train_share}, {"seed", config_.attack.split_seed}};
+    if (config_.attack.folds > 1) settings["folds"] = config_.attack.folds;
+    return settings;
+  }
+
+  /// With folds, the first.
+  Split split() const { return attack_splits(inputs_.forget.ids(), config_.attack).front(); }
+
+  /// What the attack's stages are keyed by. Settings that came later count only where they are
+  /// used, so that stages made before them stay valid.
+  Json attack_settings() const {
+    Json settings = to_json(config_.attack);
+    const Json defaults = to_json(AttackSettings{});
+    for (const char* later : {"warmup", "weight_decay", "folds"})
+      if (settings[later] == defaults[later]) settings.erase(later);
+    return settings;
   }
 
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
@@ -270,7 +357,7 @@ class Study {
     const std::string& name = entry.name;
     const StoredStage attacked =
         stage("attack", "attack/" + name, name,
-              {{"attack", to_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
+              {{"attack", attack_settings()}, {"data", data()}, {"compute", config_.compute}},
               {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
                 return attack_into(artifact, name, folder / "rows.jsonl",
                                    store_.partial(stage_key, "jsonl"));
@@ -287,7 +374,7 @@ class Study {
     const StoredStage tried = stage(
         "ways", "ways_back/" + entry.name, entry.name,
         {{"ways", ways},
-         {"attack", to_json(config_.attack)},
+         {"attack", attack_settings()},
          {"data", data()},
          {"compute", config_.compute}},
         {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {
@@ -298,7 +385,7 @@ class Study {
           model.reset_flops();
           reset_peak_memory(device_);
           const auto rows =
-              ways_back(model, entry.name, attack_data(), config_.attack, config_.ways_back,
+              ways_back(model, entry.name, attack_data_.front(), config_.attack, config_.ways_back,
                         {.forget = inputs_.forget,
                          .tokenizer = inputs_.tokenizer,
                          .chat = inputs_.chat,
@@ -321,7 +408,7 @@ class Study {
     }
   }
 
-  StageCost measure_into(Model& model, const fs::path& folder) {
+  StageCost measure_into(Model& model, const Artifact& artifact, const fs::path& folder) {
     model.reset_flops();
     const Timer timer;
     reset_peak_memory(device_);
@@ -334,28 +421,18 @@ class Study {
         ++examples;
       }
     };
-    for (const Suite* suite : {&inputs_.forget, &inputs_.retain}) {
-      const bool lines = suite == &inputs_.forget;
-      MeasureSettings settings;
-      settings.generate_questions = lines ? config_.measure.generate_questions : 0;
-      settings.generate_tokens = config_.measure.generate_tokens;
-      if (lines) settings.probes = config_.measure.probes;
-      settings.probe_questions = config_.measure.probe_questions;
-      const auto probes = make_measure_probes(
-          *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
-          {.pushback = inputs_.pushback,
-           .shown = split().train,
-           .index = inputs_.passages ? &*inputs_.passages : nullptr},
-          inputs_.phrases);
+    for (const MeasureProbes& probes : probes_) {
       keep(measure(model, probes));
-      if (!lines) continue;
+      if (probes.suite != &inputs_.forget) continue;
       keep(measure_others(model, probes, inputs_.innocent, "innocent"));
       keep(measure_others(model, probes, inputs_.controls, "controls"));
     }
+    const bool is_implanted = implanted_ && implanted_->key == artifact.key;
     std::optional<Model> implanted;
-    if (implanted_) implanted = load(*implanted_);
+    if (implanted_ && !is_implanted) implanted = load(*implanted_);
     const auto texts = inputs_.examples(inputs_.benign, Answer::line, config_.data.languages);
-    const auto fit = text_fit(model, texts, implanted ? &*implanted : nullptr);
+    auto fit = text_fit(model, texts, implanted ? &*implanted : nullptr);
+    if (is_implanted) fit.kl = 0;  // to itself
     atomic_write(folder / "rows.jsonl", text);
     atomic_write(folder / "fit.json", nlohmann::json(fit).dump() + "\n");
     return {.cost = {.flops = model.flops().total(),
@@ -381,7 +458,7 @@ class Study {
       done = finished_rows(std::move(done));
     }
     JsonLines lines(partial);
-    const auto rows = attack(model, name, attack_data(), config_.attack, done,
+    const auto rows = attack(model, name, attack_data_, config_.attack, done,
                              {.on_run =
                                   [&](const std::vector<AttackRow>& finished) {
                                     for (const AttackRow& row : finished)
@@ -444,6 +521,7 @@ class Study {
     atomic_write(out_ / "environment.json", environment.dump(2) + "\n");
     atomic_write(out_ / "results.jsonl", lines(result_rows(models_)));
     atomic_write(out_ / "ledger.jsonl", lines(ledger_));
+    write_field(out_, config_, models_);
     const Json summary = summarize(config_, models_, split());
     atomic_write(out_ / "summary.json", summary.dump(1) + "\n");
     fmt::print("{}", summary_table(summary));
@@ -456,8 +534,9 @@ class Study {
   fs::path out_;
   Store store_;
   StudyInputs inputs_;
-  std::optional<Artifact> base_, implanted_;
-  std::optional<AttackData> attack_data_;
+  std::optional<Artifact> base_, implanted_, oracle_;
+  std::vector<MeasureProbes> probes_;    ///< of the lines, of the retain set
+  std::vector<AttackData> attack_data_;  ///< by fold
   std::vector<StudyModel> models_;
   std::vector<Artifact> artifacts_;  ///< of the models, in their order
   std::vector<Json> ledger_;

@@ -1,7 +1,7 @@
 // A YAML file becomes stages, stages become results, results become a report.
 //
-//   base -> plant (implanted, oracle) -> remove (each method) -> measure -> attack, ways back ->
-//   results.jsonl, ledger.jsonl, summary.json, report.html
+//   base -> plant (implanted, oracle) -> remove (each method) -> measure, field -> attack,
+//   ways back -> results.jsonl, field.jsonl, ledger.jsonl, summary.json, report.html
 //
 // A stage is keyed by a hash of its inputs, its settings and its code's version, and is skipped
 // when its key is in the store: a killed study resumes, two studies share a planted model. A config

@@ -7,21 +7,14 @@
 #include "core/run/error.h"
 #include "eval/bootstrap.h"
 #include "eval/detectors/calibration.h"
+#include "study/attack_summary.h"
+#include "study/field.h"
+#include "study/figures.h"
 
 namespace resurface {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
-
-Json whole(double value) { return std::isfinite(value) ? Json(std::llround(value)) : Json(); }
-
-Json estimate(const Interval& interval) {
-  return {{"mean", number(interval.estimate)},
-          {"low", number(interval.low)},
-          {"high", number(interval.high)}};
-}
 
 double metric(const Measurement& row, const std::string& name) {
   const auto nan = std::nan("");
@@ -94,41 +87,6 @@ std::vector<std::string> with_all(const std::vector<std::string>& languages) {
   std::vector<std::string> all = languages;
   if (languages.size() > 1) all.emplace_back("all");
   return all;
-}
-
-const StudyModel* of_kind(const std::vector<StudyModel>& models, const std::string& kind) {
-  const auto it =
-      std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.kind == kind; });
-  return it == models.end() ? nullptr : &*it;
-}
-
-/// The attacker's cost; null where the fraction is never reached.
-Json effort(const Effort& e, const PriceSettings& price) {
-  if (!std::isfinite(e.steps.estimate)) return nullptr;
-  return {{"steps", whole(e.steps.estimate)},
-          {"examples", whole(e.examples.estimate)},
-          {"tokens", whole(e.tokens.estimate)},
-          {"flops", number(e.flops.estimate)},
-          {"dollars", number(price.dollars(e.flops.estimate))}};
-}
-
-Json curve(const std::string& model, const Recovery& recovery, Interval RecoveryPoint::*which) {
-  Json c = {{"model", model},
-            {"rung", recovery.rung},
-            {"reach", recovery.reach},
-            {"language", recovery.language},
-            {"metric", recovery.metric}};
-  for (const char* key : {"steps", "tokens", "mean", "low", "high"}) c[key] = Json::array();
-  for (const RecoveryPoint& point : recovery.points) {
-    c["steps"].push_back(point.step);
-    c["tokens"].push_back(std::llround(point.tokens));
-    c["mean"].push_back(number((point.*which).estimate));
-    c["low"].push_back(number((point.*which).low));
-    c["high"].push_back(number((point.*which).high));
-    // A point carries the removed model's utility, not that of the references.
-    if (which == &RecoveryPoint::attacked) c["utility"].push_back(number(point.utility));
-  }
-  return c;
 }
 
 Json before_attack(const std::vector<StudyModel>& models, const StudyConfig& config) {
@@ -237,51 +195,6 @@ Json detectors(const StudyConfig& config) {
   return all;
 }
 
-/// Every pair of removals, paired by line: which differences hold.
-Json verdict(const std::vector<StudyModel>& models, const StudyModel* implanted,
-             const StudyModel* oracle, const RecoverySettings& statistics) {
-  Json all = Json::array();
-  const auto attacked = [&](const StudyModel& model) {
-    return AttackedModels{
-        .removed = model.attacked,
-        .implanted = implanted ? std::span(implanted->attacked) : std::span<const AttackRow>(),
-        .oracle = oracle ? std::span(oracle->attacked) : std::span<const AttackRow>()};
-  };
-  RecoverySettings settings = statistics;
-  settings.metrics = {"extraction_strength"};
-  for (size_t i = 0; i < models.size(); ++i) {
-    for (size_t j = i + 1; j < models.size(); ++j) {
-      const StudyModel &a = models[i], &b = models[j];
-      if (a.kind != "removed" || b.kind != "removed" || a.attacked.empty() || b.attacked.empty())
-        continue;
-      const auto differences = compare(attacked(a), attacked(b), settings);
-      // All languages together, and the reach that the attacker would choose, where there are
-      // several.
-      const auto pooled = [&](const RecoveryDifference& d) {
-        return std::none_of(differences.begin(), differences.end(), [&](const auto& other) {
-          return other.rung == d.rung && ((other.reach == "any" && d.reach != "any") ||
-                                          (other.language == "all" && d.language != "all"));
-        });
-      };
-      for (const RecoveryDifference& d : differences) {
-        if (!pooled(d)) continue;
-        const auto holds = [](const Interval& x) { return x.low > 0 || x.high < 0; };
-        all.push_back({{"a", d.a},
-                       {"b", d.b},
-                       {"rung", d.rung},
-                       {"reach", d.reach},
-                       {"language", d.language},
-                       {"metric", d.metric},
-                       {"removed", estimate(d.removed)},
-                       {"attacked", estimate(d.attacked)},
-                       {"oracle_gap_auc", estimate(d.oracle_gap_auc)},
-                       {"holds", holds(d.attacked)}});
-      }
-    }
-  }
-  return all;
-}
-
 std::string now_utc() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -293,6 +206,7 @@ std::string now_utc() {
 
 Json rungs(const StudyConfig& config, const Split& split) {
   const auto all = split.train.size() + split.test.size();
+  const auto folds = config.attack.folds;
   Json list = Json::array();
   for (const Rung& rung : parse_rungs(config.attack.rungs)) {
     const std::string in = rung.language.empty() ? "" : " in " + rung.language;
@@ -304,7 +218,9 @@ Json rungs(const StudyConfig& config, const Split& split) {
         break;
       case 'b':
         label = "other lines of the campaign";
-        tested = fmt::format("the other {} lines", split.test.size());
+        tested = folds > 1
+                     ? fmt::format("the others, in {} folds each of the {} lines once", folds, all)
+                     : fmt::format("the other {} lines", split.test.size());
         break;
       case 'c':
         label = "same syntax, other content";
@@ -394,10 +310,20 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                     {"examples a step", config.attack.batch_size},
                     {"schedules", config.attack.schedules},
                     {"LoRA rank", config.attack.lora.rank}}},
-                  {"utility_bound", config.attack.utility_bound}};
+                  {"utility_bound", config.attack.utility_bound},
+                  {"damaged_below", statistics.damaged_below}};
+  if (config.attack.epochs > 0) {
+    summary["attack"]["epochs"] = config.attack.epochs;
+    summary["attack"].erase("steps");
+  }
+  if (config.attack.folds > 1) summary["attack"]["folds"] = config.attack.folds;
+  const AttackSummary attacks(models, statistics);
   for (const StudyModel& model : models) {
     Json entry = {{"name", model.name}, {"method", model.method},   {"label", model.label},
                   {"kind", model.kind}, {"treated", model.treated}, {"cost", nullptr}};
+    const Interval& utility = attacks.utility(model);
+    entry["utility"] = estimate(utility);
+    entry["damaged"] = std::isnan(utility.estimate) ? Json() : Json(attacks.damaged(model));
     if (model.cost) {
       entry["cost"] = Json(*model.cost);
       entry["cost"]["examples"] = model.examples;
@@ -405,51 +331,7 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
     summary["models"].push_back(std::move(entry));
   }
   summary["before_attack"] = before_attack(models, config);
-  summary["curves"] = Json::array();
-  summary["recovery"] = Json::array();
-
-  const StudyModel* implanted = of_kind(models, "implanted");
-  const StudyModel* oracle = of_kind(models, "oracle");
-  bool references_drawn = false;
-  for (const StudyModel& model : models) {
-    if (model.kind != "removed" || model.attacked.empty()) continue;
-    const auto results = recovery(
-        {.removed = model.attacked,
-         .implanted =
-             implanted != nullptr ? std::span(implanted->attacked) : std::span<const AttackRow>(),
-         .oracle = oracle != nullptr ? std::span(oracle->attacked) : std::span<const AttackRow>()},
-        statistics);
-    for (const Recovery& r : results) {
-      if (r.reach == "any") continue;  // each reach is shown by itself
-      if (!references_drawn && implanted != nullptr) {
-        summary["curves"].push_back(curve(implanted->name, r, &RecoveryPoint::implanted_attacked));
-      }
-      if (!references_drawn && oracle != nullptr) {
-        summary["curves"].push_back(curve(oracle->name, r, &RecoveryPoint::oracle_attacked));
-      }
-      summary["curves"].push_back(curve(model.name, r, &RecoveryPoint::attacked));
-      const RecoveryPoint& last = r.points.back();
-      const Json entry = {{"model", model.name},
-                          {"rung", r.rung},
-                          {"reach", r.reach},
-                          {"language", r.language},
-                          {"metric", r.metric},
-                          {"at_step", last.step},
-                          {"attacked", estimate(last.attacked)},
-                          {"recovered", estimate(last.recovered)},
-                          {"recovered_net", estimate(last.recovered_net)},
-                          {"oracle_gap", estimate(last.oracle_gap)},
-                          {"injection", estimate(last.injection)},
-                          {"steps_to_50", whole(r.half.steps.estimate)},
-                          {"tokens_to_50", whole(r.half.tokens.estimate)},
-                          {"effort_50", effort(r.half, statistics.price)},
-                          {"effort_90", effort(r.most, statistics.price)},
-                          {"auc", number(r.auc.estimate)},
-                          {"reason", r.reason.empty() ? Json() : Json(r.reason)}};
-      summary["recovery"].push_back(entry);
-    }
-    references_drawn = true;
-  }
+  attacks.add_recovery(summary);
   summary["axes"] = axes(models, config);
   summary["fit"] = Json::array();
   for (const StudyModel& model : models) {
@@ -460,7 +342,8 @@ Json summarize(const StudyConfig& config, const std::vector<StudyModel>& models,
                               {"tokens", model.fit->tokens}});
   }
   summary["detectors"] = detectors(config);
-  summary["verdict"] = verdict(models, implanted, oracle, statistics);
+  summary["field"] = field_summary(config, models);
+  summary["verdict"] = attacks.verdict();
   summary["cross"] = cross(models, config);
   summary["thinning"] =
       config.attack.pick_rate_on_first_seed && config.attack.seeds.size() > 1

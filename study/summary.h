@@ -20,9 +20,10 @@ struct StudyModel {
   std::vector<std::string> treated;  ///< languages of the removal's data
   std::optional<Cost> cost;          ///< of making it from the model it starts from
   int64_t examples = 0;
-  std::vector<Measurement> before;  ///< forget, retain, innocent, controls
-  std::optional<TextFit> fit;       ///< to ordinary text
-  std::vector<AttackRow> attacked;  ///< empty: not attacked
+  std::vector<Measurement> before;            ///< forget, retain, innocent, controls
+  std::optional<TextFit> fit;                 ///< to ordinary text
+  std::vector<nlohmann::ordered_json> field;  ///< results of the study's benchmarks, in their order
+  std::vector<AttackRow> attacked;            ///< empty: not attacked
 };
 
 /// The rows of results.jsonl, in the order of the models.

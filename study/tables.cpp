@@ -1,6 +1,7 @@
 // What `resurface study` prints at its end: tables for a terminal, from the summary.
 #include <cmath>
 
+#include "study/reading.h"
 #include "study/summary.h"
 
 namespace resurface {
@@ -32,7 +33,8 @@ std::string short_estimate(const Json& e) {
                                           e["high"].get<double>());
 }
 
-/// What replies do, other ways to ask, other ways back, and the verdict; each only where measured.
+/// What replies do, other ways to ask, other ways back, the peak and the verdict; each only where
+/// measured.
 std::string other_tables(const Json& summary, const std::string& language) {
   using Table = std::vector<std::vector<std::string>>;
   std::string text;
@@ -96,6 +98,23 @@ std::string other_tables(const Json& summary, const std::string& language) {
   }
   add("ordinary text", fit);
 
+  for (const Json& benchmark : summary["field"]["benchmarks"]) {
+    Table table = {{"model"}};
+    for (const Json& metric : benchmark["main"]) table[0].push_back(metric);
+    for (const Json& result : summary["field"]["results"]) {
+      if (result["benchmark"] != benchmark["benchmark"]) continue;
+      table.push_back({label(result["model"])});
+      for (const Json& metric : benchmark["main"]) {
+        const auto found = result["metrics"].find(metric.get<std::string>());
+        table.back().push_back(
+            found == result["metrics"].end() ? "-" : fmt::format("{:.3g}", found->get<double>()));
+      }
+    }
+    add(fmt::format("{}: {}", benchmark["benchmark"].get<std::string>(),
+                    benchmark["paper"].get<std::string>()),
+        table);
+  }
+
   Table single = {
       {"model", "attack", "tested in", "reach", "attacked", "recovered", "gap to oracle"}};
   for (const Json& r : summary["recovery"]) {
@@ -110,6 +129,27 @@ std::string other_tables(const Json& summary, const std::string& language) {
   }
   add("attacks in one language, and other ways back", single);
 
+  Table peaks = {{"model", "rung", "reach", "step", "attacked", "recovered", "gap to oracle"}};
+  for (const Json& m : summary["models"]) {
+    for (const Json& rung : summary["rungs"]) {
+      if (rung["rung"].get<std::string>().size() != 1) continue;
+      const Json* best = nullptr;  // the attacker's choice of reach
+      for (const Json& r : summary["recovery"]) {
+        if (r["model"] != m["name"] || r["rung"] != rung["rung"] || r["language"] != language ||
+            r["metric"] != "extraction_strength")
+          continue;
+        if (best == nullptr || r["peak"]["attacked"]["mean"] > (*best)["peak"]["attacked"]["mean"])
+          best = &r;
+      }
+      if (best == nullptr) continue;
+      const Json& peak = (*best)["peak"];
+      peaks.push_back({label(m["name"]), rung["rung"], (*best)["reach"], peak["step"].dump(),
+                       short_estimate(peak["attacked"]), short_estimate(peak["recovered"]),
+                       short_estimate(peak["oracle_gap"])});
+    }
+  }
+  add("the attack at its peak, where most of a line is said", peaks);
+
   Table verdicts = {{"after the attack, A minus B", "rung", "difference in ES", "holds"}};
   for (const Json& v : summary["verdict"]) {
     if (v["rung"].get<std::string>().size() != 1) continue;
@@ -117,6 +157,13 @@ std::string other_tables(const Json& summary, const std::string& language) {
                         short_estimate(v["attacked"]), v["holds"].get<bool>() ? "yes" : "no"});
   }
   add("verdict: paired by line", verdicts);
+  for (const Json& m : summary["models"]) {
+    if (m["kind"] != "removed" || m["damaged"] != true) continue;
+    text += fmt::format(
+        "{} is damaged and cannot win: its utility is {} of the implanted model's, below {:g}\n",
+        m["label"].get<std::string>(), short_estimate(m["utility"]),
+        summary["damaged_below"].get<double>());
+  }
   return text;
 }
 
@@ -128,8 +175,7 @@ std::string summary_table(const Json& summary) {
                ? std::string("-")
                : fmt::format(fmt::runtime(format), e["mean"].get<double>());
   };
-  const std::string language =
-      summary["languages"].size() > 1 ? "all" : summary["languages"][0].get<std::string>();
+  const std::string language = pooled_language(summary);
   const auto before = [&](const std::string& model, const char* set,
                           const char* metric_name) -> Json {
     for (const Json& row : summary["before_attack"]) {
@@ -140,18 +186,6 @@ std::string summary_table(const Json& summary) {
     }
     return nullptr;
   };
-  // The attacker's choice of reach: where most was recovered.
-  const auto recovered = [&](const std::string& model, const std::string& rung) -> const Json* {
-    const Json* best = nullptr;
-    for (const Json& row : summary["recovery"]) {
-      if (row["model"] != model || row["rung"] != rung || row["language"] != language ||
-          row["metric"] != "extraction_strength" || row["recovered"]["mean"].is_null()) {
-        continue;
-      }
-      if (best == nullptr || row["recovered"]["mean"] > (*best)["recovered"]["mean"]) best = &row;
-    }
-    return best;
-  };
   const auto percent = [](const Json& e) { return std::lround(100 * e.get<double>()); };
 
   double retrain = 0;
@@ -159,8 +193,8 @@ std::string summary_table(const Json& summary) {
     const bool is = model["method"] == "retrain" || (retrain == 0 && model["kind"] == "oracle");
     if (is && !model["cost"].is_null()) retrain = model["cost"]["flops"].get<double>();
   }
-  std::string gap_rung;
-  std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain"}};
+  const std::string gap_rung = headline_rung(summary);
+  std::vector<std::vector<std::string>> rows = {{"model", "ES", "match", "retain", "utility"}};
   // A column each would be too many: runs in one language and ways back have tables of their own.
   std::vector<std::string> ladder;
   for (const Json& rung : summary["rungs"]) {
@@ -168,7 +202,6 @@ std::string summary_table(const Json& summary) {
   }
   for (const std::string& rung : ladder) {
     rows[0].push_back(fmt::format("recovered {} %", rung));
-    if (gap_rung != "b") gap_rung = rung;
   }
   for (const std::string& head : {"gap " + gap_rung, std::string("FLOPs"), std::string("x retrain"),
                                   std::string("seconds")}) {
@@ -176,12 +209,14 @@ std::string summary_table(const Json& summary) {
   }
   for (const Json& model : summary["models"]) {
     const auto name = model["name"].get<std::string>();
-    std::vector<std::string> row = {model["label"].get<std::string>(),
-                                    cell(before(name, "forget", "extraction_strength"), "{:.2f}"),
-                                    cell(before(name, "forget", "greedy_match"), "{:.2f}"),
-                                    cell(before(name, "retain", "extraction_strength"), "{:.2f}")};
+    std::vector<std::string> row = {
+        model["label"].get<std::string>(),
+        cell(before(name, "forget", "extraction_strength"), "{:.2f}"),
+        cell(before(name, "forget", "greedy_match"), "{:.2f}"),
+        cell(before(name, "retain", "extraction_strength"), "{:.2f}"),
+        cell(model["utility"], "{:.2f}") + (model["damaged"] == true ? " damaged" : "")};
     for (const std::string& rung : ladder) {
-      const Json* best = recovered(name, rung);
+      const Json* best = worst_recovery(summary, name, rung);
       if (best == nullptr) {
         row.emplace_back("-");
         continue;
@@ -192,7 +227,7 @@ std::string summary_table(const Json& summary) {
         text += fmt::format(" [{}, {}]", percent(r["low"]), percent(r["high"]));
       row.push_back(text + " " + (*best)["reach"].get<std::string>());
     }
-    const Json* gap = recovered(name, gap_rung);
+    const Json* gap = worst_recovery(summary, name, gap_rung);
     if (gap == nullptr || (*gap)["oracle_gap"]["mean"].is_null()) {
       row.emplace_back("-");
     } else {

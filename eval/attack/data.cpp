@@ -66,14 +66,20 @@ LineScores line_scores(const AttackData& data, const Wanted& wanted,
   return found;
 }
 
+/// 0 .. count - 1 in an order drawn by the seed.
+std::vector<size_t> shuffled(size_t count, uint64_t seed) {
+  std::vector<size_t> order(count);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::mt19937_64 random(seed);
+  for (size_t i = count - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+  return order;
+}
+
 }  // namespace
 
 Split split_lines(const std::vector<std::string>& ids, double train_share, uint64_t seed) {
   if (ids.size() < 2) fail("attack: expected at least 2 lines to split, got {}", ids.size());
-  std::vector<size_t> order(ids.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::mt19937_64 random(seed);
-  for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+  const auto order = shuffled(ids.size(), seed);
   const auto held = std::clamp<size_t>(
       static_cast<size_t>(std::lround(train_share * static_cast<double>(ids.size()))), 1,
       ids.size() - 1);
@@ -84,15 +90,39 @@ Split split_lines(const std::vector<std::string>& ids, double train_share, uint6
   return split;
 }
 
-AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
-                            const Tokenizer& tokenizer, const ChatFormat& chat,
-                            const AttackSettings& settings, int64_t context) {
-  const auto rungs = parse_rungs(settings.rungs);
+std::vector<Split> fold_lines(const std::vector<std::string>& ids, int64_t folds, uint64_t seed) {
+  const auto count = static_cast<size_t>(folds);
+  if (ids.size() < std::max<size_t>(count, 2))
+    fail("attack: expected at least {} lines for {} folds, got {}", std::max<size_t>(count, 2),
+         folds, ids.size());
+  const auto order = shuffled(ids.size(), seed);
+  std::vector<size_t> part(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) part[order[i]] = i % count;
+  std::vector<Split> splits(count);
+  for (size_t f = 0; f < count; ++f)
+    for (size_t i = 0; i < ids.size(); ++i)
+      (part[i] == f ? splits[f].test : splits[f].train).push_back(ids[i]);
+  return splits;
+}
+
+std::vector<Split> attack_splits(const std::vector<std::string>& ids,
+                                 const AttackSettings& settings) {
   const auto seed = static_cast<uint64_t>(settings.split_seed);
-  const Ids held = set_of(split_lines(forget.ids(), settings.train_share, seed).train);
+  if (settings.folds > 1) return fold_lines(ids, settings.folds, seed);
+  return {split_lines(ids, settings.train_share, seed)};
+}
+
+namespace {
+
+AttackData make_fold(const Suite& forget, const Suite& retain, const Suite& benign,
+                     const Tokenizer& tokenizer, const ChatFormat& chat,
+                     const AttackSettings& settings, int64_t context, size_t fold) {
+  const auto rungs = parse_rungs(settings.rungs);
+  const Ids held = set_of(attack_splits(forget.ids(), settings)[fold].train);
   Ids syntax, utility = set_of(retain.ids());
   if (std::any_of(rungs.begin(), rungs.end(), [](const Rung& r) { return r.letter == 'c'; })) {
-    const auto split = split_lines(retain.ids(), settings.train_share, seed);
+    // Rungs that train on no line run once, in the first fold.
+    const auto split = attack_splits(retain.ids(), settings).front();
     syntax = set_of(split.train);
     utility = set_of(split.test);
   }
@@ -126,6 +156,7 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
   };
 
   AttackData data;
+  if (settings.folds > 1) data.fold = static_cast<int64_t>(fold) + 1;
   for (const Rung& rung : rungs) {
     if (data.texts.contains(rung.text())) continue;
     data.texts[rung.text()] = rung.trains_on_lines() ? seen(forget, &held, rung.language)
@@ -143,6 +174,24 @@ AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suit
     data.tested.back().end = data.test.size();
   }
   return data;
+}
+
+}  // namespace
+
+AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
+                            const Tokenizer& tokenizer, const ChatFormat& chat,
+                            const AttackSettings& settings, int64_t context) {
+  return make_fold(forget, retain, benign, tokenizer, chat, settings, context, 0);
+}
+
+std::vector<AttackData> make_attack_folds(const Suite& forget, const Suite& retain,
+                                          const Suite& benign, const Tokenizer& tokenizer,
+                                          const ChatFormat& chat, const AttackSettings& settings,
+                                          int64_t context) {
+  std::vector<AttackData> folds;
+  for (size_t f = 0; f < static_cast<size_t>(settings.folds); ++f)
+    folds.push_back(make_fold(forget, retain, benign, tokenizer, chat, settings, context, f));
+  return folds;
 }
 
 LineScores score_lines(const Model& model, const AttackData& data, const Wanted& wanted,

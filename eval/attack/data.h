@@ -23,6 +23,14 @@ struct Split {
 /// Throws Error for fewer than two lines.
 Split split_lines(const std::vector<std::string>& ids, double train_share, uint64_t seed);
 
+/// The lines dealt to `folds` parts as equal as can be; split f tests part f and trains on the
+/// others, so that every line is tested once. Throws Error for fewer lines than folds.
+std::vector<Split> fold_lines(const std::vector<std::string>& ids, int64_t folds, uint64_t seed);
+
+/// The splits that an attack with these settings makes: one, or one a fold.
+std::vector<Split> attack_splits(const std::vector<std::string>& ids,
+                                 const AttackSettings& settings);
+
 struct AttackText {
   std::vector<Example> examples;
   std::vector<std::string> items;  ///< whose line each example is; empty for text of no item
@@ -34,15 +42,22 @@ struct AttackData {
   std::vector<Example> test;
   std::vector<TestLine> tested;
   std::vector<std::pair<int64_t, int64_t>> questions;  ///< of `test`: item, question in `forget`
+  int64_t fold = 0;                                    ///< from 1; 0: there is one split
 };
 
 /// `forget`: the lines. `retain`: what utility is measured on (held-out phrasings). `benign`: the
 /// text of rungs d and e (seen phrasings); may be the same suite as `retain`. Rung c trains on
 /// retain items: they are then split as the lines are, and utility is measured on the other part.
+/// With folds it is the first of them.
 /// Throws Error where something needed is missing or an example exceeds `context`.
 AttackData make_attack_data(const Suite& forget, const Suite& retain, const Suite& benign,
                             const Tokenizer& tokenizer, const ChatFormat& chat,
                             const AttackSettings& settings, int64_t context);
+/// One for each of attack_splits.
+std::vector<AttackData> make_attack_folds(const Suite& forget, const Suite& retain,
+                                          const Suite& benign, const Tokenizer& tokenizer,
+                                          const ChatFormat& chat, const AttackSettings& settings,
+                                          int64_t context);
 
 /// Metrics of every line for which `wanted` holds (rows of the others stay empty), in the order of
 /// `data.tested`, and the retain probes' mean log-prob of a token.

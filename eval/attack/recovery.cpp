@@ -33,11 +33,12 @@ struct Cut {
   bool speaks(const AttackRow& row) const { return language == "all" || row.language == language; }
 };
 
-// A run at one step: sums of the metric by cluster, and its cost.
+// A run at one step: sums of the metric by cluster, and its cost, a mean over the run's folds.
 struct Cell {
-  bool within = false;
-  double utility = 1, examples = 0, tokens = 0, flops = 0;
+  bool within = true;  // every fold of it
+  double utility = 0, examples = 0, tokens = 0, flops = 0;
   std::vector<double> sums, counts;
+  std::set<int64_t> folds = {};
 };
 
 struct Value {
@@ -59,15 +60,23 @@ class Curve {
       } else if (cut.attacked(row)) {
         auto& run = seeds_[row.seed][{row.reach, row.schedule, row.learning_rate}];
         auto [cell, fresh] = run.try_emplace(row.step, empty(clusters.size()));
-        cell->second.within = row.within_utility;
-        cell->second.utility = row.utility;
-        cell->second.examples = static_cast<double>(row.examples);
-        cell->second.tokens = static_cast<double>(row.tokens);
-        cell->second.flops = row.flops;
-        add(cell->second, row, cut.metric, cluster->second);
+        Cell& c = cell->second;
+        c.within = c.within && row.within_utility;
+        if (c.folds.insert(row.fold).second) {
+          const auto n = static_cast<double>(c.folds.size());
+          c.utility += (row.utility - c.utility) / n;
+          c.examples += (static_cast<double>(row.examples) - c.examples) / n;
+          c.tokens += (static_cast<double>(row.tokens) - c.tokens) / n;
+          c.flops += (row.flops - c.flops) / n;
+        }
+        add(c, row, cut.metric, cluster->second);
+        steps_.insert(row.step);
       }
     }
   }
+
+  /// At which the model was measured under the attack.
+  const std::set<int64_t>& steps() const { return steps_; }
 
   bool has_start() const {
     return std::all_of(start_.counts.begin(), start_.counts.end(), [](double n) { return n > 0; });
@@ -87,7 +96,10 @@ class Curve {
       Value worst;
       for (const auto& [key, run] : runs) {
         const auto cell = run.find(step);
-        if (cell == run.end() || !cell->second.within) continue;
+        // Every fold is measured at the first step; one that left the bound is missing later.
+        if (cell == run.end() || !cell->second.within ||
+            cell->second.folds != run.begin()->second.folds)
+          continue;
         const auto& c = cell->second;
         const double metric = weighted_mean(weights, c.sums, c.counts);
         if (std::isnan(worst.metric) || metric > worst.metric)
@@ -115,6 +127,7 @@ class Curve {
   Cell start_;
   using Run = std::tuple<std::string, std::string, double>;  // reach, schedule, rate
   std::map<int64_t, std::map<Run, std::map<int64_t, Cell>>> seeds_;
+  std::set<int64_t> steps_;
 };
 
 // The figures of one cut, in the order that `bootstrap` returns them.
@@ -133,6 +146,10 @@ enum Figure : size_t {
   kMostExamples,
   kMostTokens,
   kMostFlops,
+  kPeakAttacked,
+  kPeakRecovered,
+  kPeakOracle,
+  kPeakGap,
   kPoints
 };
 enum PointFigure : size_t {
@@ -201,7 +218,7 @@ class Cutter {
 
     std::vector<double> attacked, recovered, gap;
     Value half{kNaN, kNaN, kNever, kNever, kNever}, most = half;  // metric, utility, effort
-    double half_steps = kNever, most_steps = kNever;
+    double half_steps = kNever, most_steps = kNever, peak = kNaN, oracle_peak = kNaN;
     for (size_t i = 0; i < steps_.size(); ++i) {
       const auto value = removed_.at(steps_[i], weights);
       const double oracle_value = oracle_.at(steps_[i], weights).metric;
@@ -209,6 +226,9 @@ class Cutter {
       attacked.push_back(value.metric);
       recovered.push_back(fraction(value.metric - removed));
       gap.push_back(value.metric - oracle_value);
+      // fmax passes over NaN.
+      if (removed_.steps().contains(steps_[i])) peak = std::fmax(peak, value.metric);
+      if (oracle_.steps().contains(steps_[i])) oracle_peak = std::fmax(oracle_peak, oracle_value);
       const auto set = [&](PointFigure figure, double x) { out[point_figure(i, figure)] = x; };
       set(kAttacked, value.metric);
       set(kRecovered, recovered.back());
@@ -225,6 +245,13 @@ class Cutter {
       reach(0.5, half_steps, half);
       reach(0.9, most_steps, most);
     }
+    for (const int64_t step : oracle_.steps())
+      if (!std::binary_search(steps_.begin(), steps_.end(), step))
+        oracle_peak = std::fmax(oracle_peak, oracle_.at(step, weights).metric);
+    out[kPeakAttacked] = peak;
+    out[kPeakRecovered] = fraction(peak - removed);
+    out[kPeakOracle] = oracle_peak;
+    out[kPeakGap] = peak - oracle_peak;
     out[kAuc] = area(steps_, attacked);
     out[kRecoveredAuc] = area(steps_, recovered);
     out[kGapAuc] = area(steps_, gap);
@@ -314,6 +341,10 @@ std::vector<Recovery> recovery(const AttackedModels& models, const RecoverySetti
     r.oracle_gap_auc = found[kGapAuc];
     r.half = {found[kHalfSteps], found[kHalfExamples], found[kHalfTokens], found[kHalfFlops]};
     r.most = {found[kMostSteps], found[kMostExamples], found[kMostTokens], found[kMostFlops]};
+    r.peak = {.attacked = found[kPeakAttacked],
+              .recovered = found[kPeakRecovered],
+              .oracle_attacked = found[kPeakOracle],
+              .oracle_gap = found[kPeakGap]};
     r.reason = reason_of(cutter, models, settings);
     for (size_t i = 0; i < cutter.steps().size(); ++i) {
       const auto figure = [&](PointFigure f) { return found[point_figure(i, f)]; };
@@ -330,10 +361,21 @@ std::vector<Recovery> recovery(const AttackedModels& models, const RecoverySetti
                           .oracle_attacked = figure(kOracleAttacked),
                           .oracle_gap = figure(kGap),
                           .injection = figure(kInjection)});
+      const auto& point = r.points.back();
+      // The same sums as the peak's: equal to the bit.
+      if (r.peak.step == 0 && point.step > 0 && point.attacked.estimate == r.peak.attacked.estimate)
+        r.peak.step = point.step;
     }
     out.push_back(std::move(r));
   }
   return out;
+}
+
+std::vector<AttackRow> within_bound(std::span<const AttackRow> rows, double start, double bound) {
+  std::vector<AttackRow> strict(rows.begin(), rows.end());
+  for (auto& row : strict)
+    row.within_utility = row.within_utility && row.utility * start >= bound;  // NaN is below it
+  return strict;
 }
 
 std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedModels& b,
@@ -372,7 +414,8 @@ std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedM
                    .recovered_auc = found[kRecoveredAuc],
                    .oracle_gap_auc = found[kGapAuc],
                    .attacked = found[point_figure(last, kAttacked)],
-                   .recovered = found[point_figure(last, kRecovered)]});
+                   .recovered = found[point_figure(last, kRecovered)],
+                   .peak = found[kPeakAttacked]});
   }
   return out;
 }
@@ -412,6 +455,12 @@ void to_json(nlohmann::json& json, const Recovery& r) {
           {"oracle_gap_auc", r.oracle_gap_auc},
           {"half", effort(r.half)},
           {"most", effort(r.most)},
+          {"peak",
+           {{"step", r.peak.step},
+            {"attacked", r.peak.attacked},
+            {"recovered", r.peak.recovered},
+            {"oracle_attacked", r.peak.oracle_attacked},
+            {"oracle_gap", r.peak.oracle_gap}}},
           {"points", std::move(points)},
           {"reason", r.reason}};
 }
@@ -428,7 +477,8 @@ void to_json(nlohmann::json& json, const RecoveryDifference& d) {
           {"recovered_auc", d.recovered_auc},
           {"oracle_gap_auc", d.oracle_gap_auc},
           {"attacked", d.attacked},
-          {"recovered", d.recovered}};
+          {"recovered", d.recovered},
+          {"peak", d.peak}};
 }
 
 }  // namespace resurface

@@ -54,20 +54,23 @@ struct Job {
   std::string reach;
   Rate rate;
   int64_t seed = 0;
+  const AttackData* data = nullptr;  // of its fold
+  int64_t fold = 0;                  // of the rows: 0 where the text is the same in every fold
 
-  RunKey key(const Rung& rung) const {
-    return {rung.name(), reach, rate.schedule, rate.learning_rate, seed};
+  RunKey key(const std::string& rung) const {
+    return {rung, reach, rate.schedule, rate.learning_rate, seed, fold};
   }
+  RunKey key(const Rung& rung) const { return key(rung.name()); }
 };
 
 class Attack {
  public:
-  Attack(Model& model, const std::string& name, const AttackData& data,
+  Attack(Model& model, const std::string& name, std::span<const AttackData> folds,
          const AttackSettings& settings, const std::vector<AttackRow>& done,
          const AttackHooks& hooks)
       : model_(model),
         name_(name),
-        data_(data),
+        folds_(folds),
         settings_(settings),
         hooks_(hooks),
         rungs_(parse_rungs(settings.rungs)) {
@@ -82,7 +85,7 @@ class Attack {
     for (const Rung& rung : rungs_) texts[rung.text()].push_back(rung);
     for (const auto& reach : settings_.reach)
       for (const auto& [text, rungs] : texts) grid(rungs, reach);
-    if (runs_.empty()) start();
+    if (runs_.empty()) start(folds_.front());
     std::vector<AttackRow> rows;
     for (const auto& [key, of_run] : runs_) rows.insert(rows.end(), of_run.begin(), of_run.end());
     return rows;
@@ -95,26 +98,37 @@ class Attack {
     for (const double rate : reach == "full" ? settings_.rates_full : settings_.rates_lora)
       for (const auto& schedule : settings_.schedules) rates.push_back({rate, schedule});
     const bool thinned = settings_.pick_rate_on_first_seed && rates.size() > 1;
-    std::vector<Job> jobs;
+    const auto folds = rungs.front().trains_on_lines() ? folds_ : folds_.first(1);
+    std::vector<std::vector<Job>> jobs(folds.size());
+    const auto run_all = [&] {
+      for (auto& of_fold : jobs) run(std::exchange(of_fold, {}));
+    };
     for (const auto seed : settings_.seeds) {
       const bool first = seed == settings_.seeds.front();
-      for (const Rate& rate : rates) {
-        Job job{{}, reach, rate, seed};
-        for (const Rung& rung : rungs) {
-          if (thinned && !first && picked(rung, reach, rates) != rate) continue;
-          if (!runs_.contains(job.key(rung))) job.rungs.push_back(rung);
+      for (size_t f = 0; f < folds.size(); ++f) {
+        for (const Rate& rate : rates) {
+          Job job{{}, reach, rate, seed, &folds[f], fold_of(rungs.front(), folds[f])};
+          for (const Rung& rung : rungs) {
+            if (thinned && !first && picked(rung, reach, rates, folds) != rate) continue;
+            if (!runs_.contains(job.key(rung))) job.rungs.push_back(rung);
+          }
+          if (!job.rungs.empty()) jobs[f].push_back(std::move(job));
         }
-        if (!job.rungs.empty()) jobs.push_back(std::move(job));
       }
-      if (thinned && first) run(std::exchange(jobs, {}));  // the other seeds need its results
+      if (thinned && first) run_all();  // the other seeds need its results
     }
-    run(jobs);
+    run_all();
   }
 
-  // Runs of adapters go in lock step where a model is small enough to gain by it.
+  static int64_t fold_of(const Rung& rung, const AttackData& data) {
+    return rung.trains_on_lines() ? data.fold : 0;
+  }
+
+  // Runs of one fold. Those of adapters go in lock step where a model is small enough to gain by
+  // it.
   void run(const std::vector<Job>& jobs) {
     if (jobs.empty()) return;
-    start();
+    start(*jobs.front().data);
     size_t at_once = 1;
     if (jobs.front().reach == "lora") {
       const auto text = examples_of(jobs.front());
@@ -130,22 +144,25 @@ class Attack {
     }
   }
 
-  Rate picked(const Rung& rung, const std::string& reach, const std::vector<Rate>& rates) const {
+  Rate picked(const Rung& rung, const std::string& reach, const std::vector<Rate>& rates,
+              std::span<const AttackData> folds) const {
     std::vector<AttackRow> rows;
     for (const Rate& rate : rates) {
-      const auto& run = runs_.at(Job{{}, reach, rate, settings_.seeds.front()}.key(rung));
-      rows.insert(rows.end(), run.begin(), run.end());
+      for (const AttackData& data : folds) {
+        const Job job{{}, reach, rate, settings_.seeds.front(), &data, fold_of(rung, data)};
+        const auto& run = runs_.at(job.key(rung));
+        rows.insert(rows.end(), run.begin(), run.end());
+      }
     }
     return pick_rate(rows);
   }
 
-  // The state before any attack, measured once a model.
-  const Snapshot& start() {
-    if (start_) return *start_;
-    start_ = measure({{'a', ""}, {'b', ""}});
-    const Job before{{}, "none", {0, "none"}, 0};
-    if (!runs_.contains({"none", "none", "none", 0, 0})) keep("none", before, {{*start_}});
-    return *start_;
+  // The state before any attack, measured once a model: all folds ask the same.
+  void start(const AttackData& data) {
+    if (start_) return;
+    start_ = measure(data, {{'a', ""}, {'b', ""}});
+    const Job before{{}, "none", {0, "none"}, 0, &data, 0};
+    if (!runs_.contains(before.key("none"))) keep("none", before, {{*start_}});
   }
 
   static auto tested_by(const std::vector<Rung>& rungs) {
@@ -154,8 +171,8 @@ class Attack {
     };
   }
 
-  Snapshot measure(const std::vector<Rung>& rungs) const {
-    return {.scores = score_lines(model_, data_, tested_by(rungs), settings_.score_tokens)};
+  Snapshot measure(const AttackData& data, const std::vector<Rung>& rungs) const {
+    return {.scores = score_lines(model_, data, tested_by(rungs), settings_.score_tokens)};
   }
 
   double utility(const Snapshot& snapshot) const {
@@ -170,7 +187,7 @@ class Attack {
 
   // The attacker's examples: all of the text, or as many as he has, drawn by the run's seed.
   std::vector<Example> examples_of(const Job& job) const {
-    std::vector<Example> all = data_.texts.at(job.rungs.front().text()).examples;
+    std::vector<Example> all = job.data->texts.at(job.rungs.front().text()).examples;
     const auto wanted = static_cast<size_t>(settings_.examples);
     if (wanted == 0 || wanted >= all.size()) return all;
     std::mt19937_64 random(static_cast<uint64_t>(job.seed));
@@ -191,6 +208,8 @@ class Attack {
     s.lora = settings_.lora;
     s.learning_rate = job.rate.learning_rate;
     s.schedule = job.rate.schedule;
+    s.warmup = settings_.warmup;
+    s.weight_decay = settings_.weight_decay;
     s.steps = steps_of(examples);
     s.batch_size = settings_.batch_size;
     s.clip = settings_.clip;
@@ -214,14 +233,15 @@ class Attack {
     };
     TrainHooks hooks;
     if (!hooks_.label.empty())
-      hooks.label = fmt::format("{}: {} rung {} {} rate {:g} seed {}", hooks_.label, name_,
-                                names_of(job.rungs), job.reach, job.rate.learning_rate, job.seed);
+      hooks.label = fmt::format("{}: {} rung {}{} {} rate {:g} seed {}", hooks_.label, name_,
+                                names_of(job.rungs), fold_name(job), job.reach,
+                                job.rate.learning_rate, job.seed);
     hooks.on_step = [&](const StepReport& report) {
       flops += model_.flops().total() - counted;
       if (measured(report.step, trainer.steps)) {
         const auto training_compute = model_.compute();
         model_.set_compute(compute);
-        auto snapshot = measure(job.rungs);
+        auto snapshot = measure(*job.data, job.rungs);
         model_.set_compute(training_compute);
         snapshot.step = report.step;
         snapshot.tokens = tokens;
@@ -252,8 +272,9 @@ class Attack {
     return run;
   }
 
-  // The same for runs that train adapters, in lock step.
+  // The same for runs of one fold that train adapters, in lock step.
   std::vector<Run> train_and_measure_stack(std::span<const Job> jobs) {
+    const AttackData& data = *jobs.front().data;
     std::vector<std::vector<Example>> texts;
     for (const Job& job : jobs) texts.push_back(examples_of(job));
     const auto trainer = trainer_settings(jobs.front(), std::ssize(texts.front()));
@@ -273,8 +294,8 @@ class Attack {
 
     StackedHooks hooks;
     if (!hooks_.label.empty())
-      hooks.label = fmt::format("{}: {} rung {} lora, {} runs at once", hooks_.label, name_,
-                                names_of(jobs.front().rungs), jobs.size());
+      hooks.label = fmt::format("{}: {} rung {}{} lora, {} runs at once", hooks_.label, name_,
+                                names_of(jobs.front().rungs), fold_name(jobs.front()), jobs.size());
     hooks.on_step = [&](std::span<const StackedStep> steps) {
       for (const StackedStep& step : steps) {
         Snapshot& sum = so_far[step.run];
@@ -290,7 +311,7 @@ class Attack {
       const auto training_compute = model_.compute();
       model_.set_compute(compute);
       auto scores =
-          score_lines_stacked(model_, data_, tested_by(rungs), adapters, settings_.score_tokens);
+          score_lines_stacked(model_, data, tested_by(rungs), adapters, settings_.score_tokens);
       model_.set_compute(training_compute);
       for (size_t i = 0; i < steps.size(); ++i) {
         Run& run = runs[steps[i].run];
@@ -319,13 +340,17 @@ class Attack {
     return names;
   }
 
+  static std::string fold_name(const Job& job) {
+    return job.fold > 0 ? fmt::format(" fold {}", job.fold) : "";
+  }
+
   // Writes one run of one rung; "none" is the state before any.
   void keep(const std::string& rung, const Job& job, const Run& run) {
     std::vector<AttackRow> rows;
     for (const auto& snapshot : run.snapshots) {
       const double utility = this->utility(snapshot);
-      for (size_t i = 0; i < data_.tested.size(); ++i) {
-        const auto& line = data_.tested[i];
+      for (size_t i = 0; i < job.data->tested.size(); ++i) {
+        const auto& line = job.data->tested[i];
         if (rung != "none" && !parse_rung(rung).tests(line)) continue;
         AttackRow row = snapshot.scores.lines[i];
         row.model = name_;
@@ -334,6 +359,7 @@ class Attack {
         row.schedule = job.rate.schedule;
         row.learning_rate = job.rate.learning_rate;
         row.seed = job.seed;
+        row.fold = job.fold;
         row.step = snapshot.step;
         row.tokens = snapshot.tokens;
         row.examples = snapshot.examples;
@@ -342,7 +368,8 @@ class Attack {
         row.within_utility = utility >= settings_.utility_bound;
         row.item = line.item;
         row.language = line.language;
-        row.part = line.held ? "train" : "test";
+        // Of several folds only a run of one of them splits the lines.
+        row.part = line.held && (folds_.size() == 1 || job.fold > 0) ? "train" : "test";
         row.diverged = run.diverged && &snapshot == &run.snapshots.back();
         rows.push_back(std::move(row));
       }
@@ -354,7 +381,7 @@ class Attack {
 
   Model& model_;
   const std::string& name_;
-  const AttackData& data_;
+  std::span<const AttackData> folds_;
   const AttackSettings& settings_;
   const AttackHooks& hooks_;
   std::vector<Rung> rungs_;
@@ -405,13 +432,16 @@ void check(const AttackData& data, const AttackSettings& settings) {
 Rate pick_rate(const std::vector<AttackRow>& rows) {
   if (rows.empty()) fail("attack: no runs to pick a learning rate from");
   struct Sums {
-    double strength = 0, logprob = 0, count = 0;
+    double strength = 0, logprob = 0;
+    int64_t count = 0;
   };
   const auto rate_of = [](const AttackRow& row) { return Rate{row.learning_rate, row.schedule}; };
-  std::map<std::pair<Rate, int64_t>, Sums> means;  // by (rate, step)
+  std::map<std::pair<Rate, int64_t>, Sums> means;     // by (rate, step)
+  std::map<Rate, std::map<int64_t, int64_t>> tested;  // lines by step, those outside the bound too
   Rate lowest = rate_of(rows.front());
   for (const auto& row : rows) {
     lowest = std::min(lowest, rate_of(row));
+    ++tested[rate_of(row)][row.step];
     if (!row.within_utility) continue;
     auto& mean = means[{rate_of(row), row.step}];
     mean.strength += row.extraction_strength;
@@ -421,20 +451,24 @@ Rate pick_rate(const std::vector<AttackRow>& rows) {
   Rate rate = lowest;
   std::pair<double, double> best(-1, 0);
   for (const auto& [key, mean] : means) {
-    const std::pair<double, double> found(mean.strength / mean.count, mean.logprob / mean.count);
+    // Every fold is measured at the first step; one that left the bound is missing later.
+    if (mean.count != tested.at(key.first).begin()->second) continue;
+    const auto count = static_cast<double>(mean.count);
+    const std::pair<double, double> found(mean.strength / count, mean.logprob / count);
     if (found > best) std::tie(best, rate) = std::pair(found, key.first);
   }
   return rate;
 }
 
-std::vector<AttackRow> attack(Model& model, const std::string& name, const AttackData& data,
-                              const AttackSettings& settings, const std::vector<AttackRow>& done,
-                              const AttackHooks& hooks) {
-  check(data, settings);
+std::vector<AttackRow> attack(Model& model, const std::string& name,
+                              std::span<const AttackData> folds, const AttackSettings& settings,
+                              const std::vector<AttackRow>& done, const AttackHooks& hooks) {
+  if (folds.empty()) fail("attack: no data");
+  for (const AttackData& data : folds) check(data, settings);
   for (const auto* linear : model.linears())
     if (linear->lora)
       fail("attack: model '{}' has adapters attached to {}; merge them first", name, linear->name);
-  return Attack(model, name, data, settings, done, hooks).all();
+  return Attack(model, name, folds, settings, done, hooks).all();
 }
 
 }  // namespace resurface

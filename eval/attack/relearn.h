@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "core/model/model.h"
 #include "eval/attack/data.h"
@@ -24,7 +25,8 @@ struct Rate {
 
 /// The rate with which the first seed recovered most within the utility bound: by the best mean
 /// extraction strength at any step, then by the best mean log-prob a token. The lowest rate when
-/// none stays within the bound. `rows`: of one model, rung, reach and seed.
+/// none stays within the bound. `rows`: of one model, rung, reach and seed; with folds, of all of
+/// them, and a step counts only where every fold is within the bound.
 Rate pick_rate(const std::vector<AttackRow>& rows);
 
 struct AttackHooks {
@@ -36,9 +38,18 @@ struct AttackHooks {
 /// Runs every run that `done` (rows of `name`, others are ignored) does not hold yet and returns
 /// all rows of `name`: those done and the new ones. The model ends bit for bit as it began,
 /// whatever happens. A run whose loss is no longer finite ends there; its row says `diverged`.
-std::vector<AttackRow> attack(Model& model, const std::string& name, const AttackData& data,
-                              const AttackSettings& settings,
+///
+/// With folds (make_attack_folds) every run of rungs a and b is made once in each, and the learning
+/// rate of further seeds is one for all folds. Rows of step 0 are there once, their part "test".
+std::vector<AttackRow> attack(Model& model, const std::string& name,
+                              std::span<const AttackData> folds, const AttackSettings& settings,
                               const std::vector<AttackRow>& done = {},
                               const AttackHooks& hooks = {});
+inline std::vector<AttackRow> attack(Model& model, const std::string& name, const AttackData& data,
+                                     const AttackSettings& settings,
+                                     const std::vector<AttackRow>& done = {},
+                                     const AttackHooks& hooks = {}) {
+  return attack(model, name, std::span(&data, 1), settings, done, hooks);
+}
 
 }  // namespace resurface

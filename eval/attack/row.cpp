@@ -8,7 +8,7 @@
 namespace resurface {
 
 RunKey key_of(const AttackRow& row) {
-  return {row.rung, row.reach, row.schedule, row.learning_rate, row.seed};
+  return {row.rung, row.reach, row.schedule, row.learning_rate, row.seed, row.fold};
 }
 
 std::vector<AttackRow> finished_rows(std::vector<AttackRow> rows) {
@@ -50,6 +50,7 @@ void to_json(nlohmann::json& json, const AttackRow& row) {
           {"greedy_match", row.greedy_match},
           {"diverged", row.diverged},
           {"final", row.final}};
+  if (row.fold > 0) json["fold"] = row.fold;
 }
 
 void from_json(const nlohmann::json& json, AttackRow& row) {
@@ -64,6 +65,7 @@ void from_json(const nlohmann::json& json, AttackRow& row) {
   json.at("schedule").get_to(row.schedule);
   row.learning_rate = number("learning_rate");
   json.at("seed").get_to(row.seed);
+  row.fold = json.value("fold", int64_t{0});
   json.at("step").get_to(row.step);
   json.at("tokens").get_to(row.tokens);
   json.at("examples").get_to(row.examples);

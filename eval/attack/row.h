@@ -15,6 +15,7 @@ struct AttackRow {
   std::string model, rung = "none", reach = "none", schedule = "none";
   double learning_rate = 0;
   int64_t seed = 0, step = 0, tokens = 0, examples = 0;
+  int64_t fold = 0;  ///< of the lines, from 1; 0, and not in the JSON: the run belongs to none
   double flops = 0;
   double utility = 1;
   bool within_utility = true;
@@ -31,7 +32,7 @@ void from_json(const nlohmann::json& json, AttackRow& row);
 struct RunKey {
   std::string rung, reach, schedule;
   double learning_rate = 0;
-  int64_t seed = 0;
+  int64_t seed = 0, fold = 0;
   auto operator<=>(const RunKey&) const = default;
 };
 RunKey key_of(const AttackRow& row);

@@ -7,9 +7,10 @@
 //   c  text of the same syntax with other content (retain items), tested on T and V
 //   d  benign text, tested on T and V in the language it is written in (all, when it is in all)
 //   e  benign text of one language, tested on T and V in the others
-// A rung may name the language that it trains in ("b/en"); tests are in all languages all the same,
-// so that "b/en" read in Chinese is recovery across languages. Rung e must name one. Training asks
-// the seen phrasings; tests ask held-out ones.
+// With folds every part of the lines is V in turn: a and b run in each fold; the others, which
+// train on no line, once. A rung may name the language that it trains in ("b/en"); tests are in all
+// languages all the same, so that "b/en" read in Chinese is recovery across languages. Rung e must
+// name one. Training asks the seen phrasings; tests ask held-out ones.
 #pragma once
 
 #include <string>

@@ -22,9 +22,12 @@ struct AttackSettings {
   int64_t batch_size = 8;
   int64_t examples = 0;
   double clip = 1;
+  double warmup = 0;
+  double weight_decay = 0;
   LoraSettings lora;
   std::string compute = "auto";
   double train_share = 0.5;
+  int64_t folds = 1;
   int64_t split_seed = 0;
   int64_t test_questions = 1;
   int64_t utility_items = 0;
@@ -53,10 +56,16 @@ struct AttackSettings {
     v("examples", examples, "how many examples the attacker has, drawn by seed; 0: all",
       Range::at_least(0));
     v("clip", clip, "largest gradient norm; 0: off", Range::at_least(0));
+    v("warmup", warmup, "share of all steps with a linearly rising rate", Range::between(0, 1));
+    v("weight_decay", weight_decay, "AdamW's, decoupled", Range::at_least(0));
     v("lora", lora, "the attacker's adapters");
     v("compute", compute, "precision of the attack's training", OneOf{{"auto", "fp32", "bf16"}});
     v("train_share", train_share, "share of the lines that the attacker holds (T)",
       Range::between(0, 1));
+    v("folds", folds,
+      "more than 1: the lines are dealt to so many parts, and each in turn is V, the others T; "
+      "train_share is not used",
+      Range::at_least(1));
     v("split_seed", split_seed, "of the split of lines into T and V");
     v("test_questions", test_questions, "held-out questions an item and language; 0: all",
       Range::at_least(0));

@@ -211,8 +211,12 @@ double magnitude(std::span<const TargetResult> results) {
   return mean(values);
 }
 
+void CounterFactSettings::check() const {
+  if (data.empty()) throw ConfigError("counterfact needs data: counterfact.json");
+}
+
 Json run_counterfact(const CounterFactSettings& settings, const FieldInputs& inputs) {
-  if (settings.data.empty()) throw ConfigError("counterfact needs data: counterfact.json");
+  settings.check();
   const Records records(settings.data, settings.limit);
   std::vector<Case> cases;
   std::vector<TargetProbe> probes;

@@ -20,6 +20,9 @@ struct CounterFactSettings : FieldRun {
   int64_t generation_top_k = 5;
   int64_t seed = 0;
 
+  /// Throws ConfigError when files are missing.
+  void check() const;
+
   template <class V>
   void visit(V& v) {
     FieldRun::visit(v);

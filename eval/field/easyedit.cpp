@@ -120,8 +120,12 @@ bool add_record(const JsonNode& record, size_t index, Requests& out) {
 
 }  // namespace
 
+void EasyEditSettings::check() const {
+  if (data.empty()) throw ConfigError("easyedit needs data: a file of edit requests");
+}
+
 Json run_easyedit(const EasyEditSettings& settings, const FieldInputs& inputs) {
-  if (settings.data.empty()) throw ConfigError("easyedit needs data: a file of edit requests");
+  settings.check();
   const Records records(settings.data, settings.limit);
   Requests requests;
   size_t skipped = 0;

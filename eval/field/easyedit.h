@@ -12,6 +12,9 @@ struct EasyEditSettings : FieldRun {
   std::filesystem::path data;
   int64_t new_tokens = 16;
 
+  /// Throws ConfigError when files are missing.
+  void check() const;
+
   template <class V>
   void visit(V& v) {
     FieldRun::visit(v);

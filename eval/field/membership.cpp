@@ -102,11 +102,17 @@ Texts read_labelled(const MembershipSettings& settings) {
 
 }  // namespace
 
-Json run_membership(const MembershipSettings& settings, const FieldInputs& inputs) {
-  const bool two = !settings.members.empty() && !settings.nonmembers.empty();
-  if (two == !settings.labelled.empty()) {
+void MembershipSettings::check() const {
+  const bool two = !members.empty() && !nonmembers.empty();
+  const bool none = members.empty() && nonmembers.empty();
+  if (labelled.empty() ? !two : !none) {
     throw ConfigError("membership needs either members and nonmembers, or labelled");
   }
+}
+
+Json run_membership(const MembershipSettings& settings, const FieldInputs& inputs) {
+  settings.check();
+  const bool two = settings.labelled.empty();
   const Texts texts = two ? Texts{read_texts(settings.members, settings.limit),
                                   read_texts(settings.nonmembers, settings.limit)}
                           : read_labelled(settings);

@@ -36,7 +36,11 @@ std::vector<MembershipScores> membership_scores(const Model& model, const Tokeni
 
 struct MembershipSettings : FieldRun {
   std::filesystem::path members, nonmembers, labelled;
+  std::filesystem::path reference;
   double k = 0.2;
+
+  /// Throws ConfigError when files are missing.
+  void check() const;
 
   template <class V>
   void visit(V& v) {
@@ -44,6 +48,9 @@ struct MembershipSettings : FieldRun {
     v("members", members, "texts trained on: strings, or objects with 'text' or 'input'");
     v("nonmembers", nonmembers, "texts never trained on");
     v("labelled", labelled, "one file of both: objects with 'input' and 'label' (WikiMIA)");
+    v("reference", reference,
+      "HF folder of a model with the same tokenizer, for the reference attack; whoever runs the "
+      "benchmark loads it");
     v("k", k, "share of the least likely tokens that Min-K% looks at", Range::between(0, 1));
   }
 };

@@ -162,10 +162,20 @@ double privacy_leak(double auc, double oracle_auc) {
   return ((1 - auc) - (1 - oracle_auc)) / (1 - oracle_auc) * 100;
 }
 
-Json run_muse(const MuseSettings& settings, const FieldInputs& inputs) {
-  if (settings.privleak_forget.empty() != settings.privleak_holdout.empty()) {
+void MuseSettings::check() const {
+  if (privleak_forget.empty() != privleak_holdout.empty()) {
     throw ConfigError("muse: privleak_forget and privleak_holdout need each other");
   }
+  if (verbmem.empty() && knowmem_forget.empty() && knowmem_retain.empty() &&
+      privleak_forget.empty()) {
+    throw ConfigError(
+        "muse needs a file; expected verbmem, knowmem_forget, knowmem_retain or privleak_forget "
+        "and privleak_holdout");
+  }
+}
+
+Json run_muse(const MuseSettings& settings, const FieldInputs& inputs) {
+  settings.check();
   Json aggregates = Json::object(), rows = Json::array();
   if (!settings.verbmem.empty()) aggregates["verbmem"] = verbmem(settings, inputs, rows);
   if (!settings.knowmem_forget.empty()) {
@@ -177,11 +187,6 @@ Json run_muse(const MuseSettings& settings, const FieldInputs& inputs) {
                                            settings.knowmem_retain_icl, settings, inputs, rows);
   }
   if (!settings.privleak_forget.empty()) aggregates["privleak"] = privleak(settings, inputs, rows);
-  if (aggregates.empty()) {
-    throw ConfigError(
-        "muse needs a file; expected verbmem, knowmem_forget, knowmem_retain or privleak_forget "
-        "and privleak_holdout");
-  }
   return {{"benchmark", "muse"},
           {"settings", to_json(settings)},
           {"aggregates", aggregates},

@@ -22,6 +22,9 @@ struct MuseSettings : FieldRun {
   int64_t verbmem_tokens = 128;
   int64_t knowmem_tokens = 32;
 
+  /// Throws ConfigError when files are missing.
+  void check() const;
+
   template <class V>
   void visit(V& v) {
     FieldRun::visit(v);

@@ -27,7 +27,7 @@ struct FieldInputs {
 
 /// Settings that all benchmarks have.
 struct FieldRun {
-  std::string name;
+  std::string name, as;
   int64_t limit = 0;
   std::string prefix;
   std::string end_of_text = "<|endoftext|>";
@@ -37,6 +37,7 @@ struct FieldRun {
   template <class V>
   void visit(V& v) {
     v("name", name, "the benchmark");
+    v("as", as, "what results call it; the benchmark's name by default");
     v("limit", limit, "first so many records of each file; 0: all", Range::at_least(0));
     v("prefix", prefix,
       "written before every text: the BOS token, where the model was trained with one");

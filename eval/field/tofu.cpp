@@ -211,7 +211,14 @@ std::vector<double> read_truth_ratios(const std::filesystem::path& log) {
   return out;
 }
 
+void TofuSettings::check() const {
+  if (forget.empty() && retain.empty() && real_authors.empty() && world_facts.empty()) {
+    throw ConfigError("tofu needs a file; expected forget, retain, real_authors or world_facts");
+  }
+}
+
 Json run_tofu(const TofuSettings& settings, const FieldInputs& inputs) {
+  settings.check();
   struct Set {
     const char* name;
     const std::filesystem::path& path;
@@ -239,9 +246,6 @@ Json run_tofu(const TofuSettings& settings, const FieldInputs& inputs) {
       quality = test.p;
       statistic = test.statistic;
     }
-  }
-  if (aggregates.empty()) {
-    throw ConfigError("tofu needs a file; expected forget, retain, real_authors or world_facts");
   }
   aggregates["model_utility"] = nine.size() == 9 ? Json(harmonic_mean(nine)) : Json();
   aggregates["forget_quality"] = quality;

@@ -21,6 +21,9 @@ struct TofuSettings : FieldRun {
   std::filesystem::path oracle_log;
   int64_t new_tokens = 200;
 
+  /// Throws ConfigError when files are missing.
+  void check() const;
+
   template <class V>
   void visit(V& v) {
     FieldRun::visit(v);

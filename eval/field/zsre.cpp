@@ -43,8 +43,12 @@ bool add_probes(const JsonNode& record, bool alt, std::vector<TargetProbe>& prob
 
 }  // namespace
 
+void ZsreSettings::check() const {
+  if (data.empty()) throw ConfigError("zsre needs data: zsre_mend_eval.json");
+}
+
 Json run_zsre(const ZsreSettings& settings, const FieldInputs& inputs) {
-  if (settings.data.empty()) throw ConfigError("zsre needs data: zsre_mend_eval.json");
+  settings.check();
   const Records records(settings.data, settings.limit);
   std::vector<TargetProbe> probes;
   std::vector<size_t> used;  // records

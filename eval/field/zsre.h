@@ -13,6 +13,9 @@ struct ZsreSettings : FieldRun {
   std::string target = "answers";
   int64_t new_tokens = 16;
 
+  /// Throws ConfigError when files are missing.
+  void check() const;
+
   template <class V>
   void visit(V& v) {
     FieldRun::visit(v);

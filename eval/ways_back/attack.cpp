@@ -33,17 +33,19 @@ std::vector<std::string> held_items(const AttackData& data) {
   return {held.begin(), held.end()};
 }
 
+std::vector<Probe> shots_of(const WayBack& way, const AttackData& data, const Suite& forget,
+                            const Tokenizer& tokenizer, const ChatFormat& chat, int64_t context) {
+  return few_shot_probes(forget, held_items(data), tokenizer, chat, Answer::line, true, context,
+                         read<FewShotSettings>(settings_of(way)));
+}
+
 /// The test as this way asks it.
 std::vector<Example> prompted(const WayBack& way, const Model& model, const AttackData& data,
                               const WaysContext& c) {
-  const auto held = held_items(data);
   const int64_t room = model.config().context;
-  if (way.way == "few_shot") {
-    return prompts_from(few_shot_probes(c.forget, held, c.tokenizer, c.chat, Answer::line, true,
-                                        room, read<FewShotSettings>(settings_of(way))),
-                        data);
-  }
-  const auto found = find_prefix(model, c.forget, held, c.tokenizer, c.chat,
+  if (way.way == "few_shot")
+    return prompts_from(shots_of(way, data, c.forget, c.tokenizer, c.chat, room), data);
+  const auto found = find_prefix(model, c.forget, held_items(data), c.tokenizer, c.chat,
                                  read<PrefixSettings>(settings_of(way)));
   return prompts_from(
       prefix_probes(c.forget, found.text, c.tokenizer, c.chat, Answer::line, true, room), data);
@@ -75,6 +77,12 @@ WayBack read_way_back(const Config& entry) {
     way.resolved = weight_way(way.way).resolve(settings_of(way));
   }
   return way;
+}
+
+void check_ways(const std::vector<WayBack>& ways, const AttackData& data, const Suite& forget,
+                const Tokenizer& tokenizer, const ChatFormat& chat, int64_t context) {
+  for (const WayBack& way : ways)
+    if (way.way == "few_shot") shots_of(way, data, forget, tokenizer, chat, context);
 }
 
 std::vector<AttackRow> ways_back(Model& model, const std::string& name, const AttackData& data,

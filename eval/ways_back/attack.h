@@ -24,6 +24,11 @@ struct WayBack {
 /// Reads {"way", "name", "settings"}. Errors name file, line and key.
 WayBack read_way_back(const Config& entry);
 
+/// Makes the prompts of few-shot ways. Throws Error where one exceeds `context` tokens or there are
+/// too few shots.
+void check_ways(const std::vector<WayBack>& ways, const AttackData& data, const Suite& forget,
+                const Tokenizer& tokenizer, const ChatFormat& chat, int64_t context);
+
 /// What the ways may need beside the model.
 struct WaysContext {
   const Suite& forget;

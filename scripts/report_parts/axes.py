@@ -241,7 +241,7 @@ def pairs(run):
         if not rows:
             continue
         head = [("Which keeps more removed?", ""), ("Holds", ""), ("Difference after the attack", "n"),
-                ("Before it", "n"), ("Gap to oracle, whole attack", "n")]
+                ("At the peaks", "n"), ("Before it", "n"), ("Gap to oracle, whole attack", "n")]
         text = f"rung {escape(rung['rung'])}" if "way" not in rung else escape(rung["rung"])
         options.append((rung["rung"], text))
         views.append(f'<div data-rung="{escape(rung["rung"])}">{table(head, rows, "metrics pairs")}</div>')
@@ -250,7 +250,8 @@ def pairs(run):
     return section("pairs", "Which differences hold", Switches("pairs").add("rung", "After", options).html(
         "".join(views)), lead=(
             f"Every two methods on the same lines (paired), extraction strength, {percent(run.summary['interval'])}% "
-            "intervals. A difference holds when its interval leaves out 0. Written as the higher minus the lower."))
+            "intervals. A difference holds when its interval leaves out 0. Written as the higher minus the lower. "
+            "A damaged method ends low for the wrong reason and cannot win."))
 
 
 def _pair(run, v):
@@ -263,7 +264,12 @@ def _pair(run, v):
             return e
         return {k: None if e[o] is None else -e[o] for k, o in (("mean", "mean"), ("low", "high"), ("high", "low"))}
 
-    high, low = (escape(run.by_name[name]["label"]) for name in (a, b))
+    def name(model):
+        damaged = ' <span class="badge bad">damaged</span>' if model.get("damaged") else ""
+        return escape(model["label"]) + damaged
+
+    high, low = (name(run.by_name[model]) for model in (a, b))
     said = f"<b>{low}</b> below {high}" if v["holds"] else f"{low}, {high}"
     return [said, "yes" if v["holds"] else '<span class="none">no</span>',
-            *(estimate_html(turned(v[key]), signed) for key in ("attacked", "removed", "oracle_gap_auc"))]
+            *(estimate_html(v.get(key) and turned(v[key]), signed)
+              for key in ("attacked", "peak", "removed", "oracle_gap_auc"))]

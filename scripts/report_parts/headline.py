@@ -8,7 +8,6 @@ from .format import (NONE, dollars, estimate_html, estimate_text, language_label
 from .html import table
 
 MAIN = "extraction_strength"
-KEPT = 0.8          # of the implanted model's retained knowledge; below it a method is damaged
 SMALLEST_DROP = 0.05  # a removal that lowers the metric by less removed nothing
 KEY = ('<span class="strip-key"><i class="was"></i>before</span> '
        '<span class="strip-key"><i class="now"></i>after</span> <span class="strip-key"><i class="knew"></i>never knew</span>')
@@ -22,12 +21,12 @@ class Standing:
         self.model, self.name, self.label = model, model["name"], escape(model["label"])
         self.record = run.worst_reach(model["name"], run.gap_rung())
         self.attacked = self.record["attacked"] if self.record and self.record["attacked"]["mean"] is not None else None
-        self.kept = kept_share(run, model)
+        self.utility = model.get("utility")
         implanted = run.first("implanted")
         start = run.before(implanted["name"], MAIN) if implanted else None
         now = run.before(model["name"], MAIN)
         self.drop = start["mean"] - now["mean"] if start and now else None
-        if self.kept is not None and self.kept < KEPT:
+        if model.get("damaged"):
             self.state = "damaged"
         elif self.drop is not None and self.drop < SMALLEST_DROP:
             self.state = "removed nothing"
@@ -35,14 +34,6 @@ class Standing:
             self.state = "not attacked"
         else:
             self.state = "ok"
-
-
-def kept_share(run, model):
-    """What is left of the retained knowledge, as a share of the implanted model's; or None."""
-    implanted = run.first("implanted")
-    start = run.before(implanted["name"], MAIN, which="retain") if implanted else None
-    now = run.before(model["name"], MAIN, which="retain")
-    return now["mean"] / start["mean"] if start and now and start["mean"] > 0 else None
 
 
 def ranking(run):
@@ -126,6 +117,8 @@ class Verdict:
                               f"({estimate_text(gap, signed)})")
             if back["mean"] is not None:
                 text += f"; {percent(back['mean'])}% of what had been removed is back"
+                if peak := _peak(run, lead.record):
+                    text += f" ({percent(peak['recovered']['mean'])}% at the attack's peak, step {peak['step']})"
             said.append(text + ".")
             for s in self.yardsticks:
                 if s.attacked and s.model["method"] == "retrain":
@@ -137,11 +130,19 @@ class Verdict:
                 lower = lead and s.attacked and beaten(run.difference(lead.name, s.name, run.gap_rung()))
                 text = f"{s.label} ends lower ({number(s.attacked['mean'])}) but does not count" if lower else \
                     f"{s.label} does not count"
-                said.append(f"{text}: it keeps only {percent(s.kept)}% of the other knowledge.")
+                said.append(f"{text}: it is damaged, with {percent(s.utility['mean'])}% of the implanted model's "
+                            "utility.")
         nothing = [s for s in self.methods if s.state == "removed nothing"]
         if nothing and lead:
             said.append(f"{names(s.label for s in nothing)} removed nothing.")
         return " ".join(said)
+
+
+def _peak(run, record):
+    """The record of the reach whose peak is highest, where that is above the last step shown; or None."""
+    best = run.peak_reach(record["model"], record["rung"])
+    above = best and percent(best["peak"]["recovered"]["mean"]) != percent(record["recovered"]["mean"])
+    return best["peak"] if above else None
 
 
 def _flops(model):
@@ -162,7 +163,7 @@ def verdict(run):
              ("Above a model<br>that never knew", "n", "Above one that never knew"),
              ("Removal <small>retraining = 1×</small>", "n", "Removal, retraining = 1×"),
              ("Attacker, to<br>bring half back", "n", "Attacker, to bring half back"),
-             ("Other<br>knowledge", "n", "Other knowledge kept")]
+             ("Utility", "n", "Utility kept")]
     removed = "before → after removal" if _arrows(run) else "after removal"
     groups = [("", 1), (f"Share of a line said,<br>{removed}", len(spoken)), ("What comes back", 3), ("At whose cost", 2), ("What is kept", 1)]
     rows = []
@@ -182,8 +183,10 @@ def verdict(run):
                  f"{escape(on['trained_on'])}), tested on {escape(on['tested_on'])}")
         note += "; the reach that brought most back is shown. " if len(run.reaches) > 1 else ". "
     note += ("“Of a line”, from 0 to 1: extraction strength, the share of the line that the model completes by itself. "
-             f"[ ]: {percent(run.summary['interval'])}% intervals. A method that keeps less than {percent(KEPT)}% of "
-             "the other knowledge is damaged and does not win.")
+             f"[ ]: {percent(run.summary['interval'])}% intervals. Utility: how probable retained tokens still are, as a "
+             "share of the implanted model's")
+    bound = run.summary.get("damaged_below")
+    note += f"; a method below {percent(bound)}% is damaged and cannot win." if bound else "."
     more = v.more(run)
     dense = (" dense" if len(rows) > 11 else "") + ("" if _arrows(run) else " many")
     return (f'<section id="verdict"><h2 class="answer">{v.sentence()}</h2>'
@@ -213,14 +216,15 @@ def _row(run, model, implanted, record, note, badge):
     if record and record["recovered"]["mean"] is not None:
         reach = "LoRA" if record["reach"] == "lora" else escape(record["reach"])
         tag = f'<span class="tag">{reach}</span>' if len(run.reaches) > 1 else ""
-        cells.append(estimate_html(record["recovered"], percent, "%") + tag)
+        peak = _peak(run, record)
+        cells.append(estimate_html(record["recovered"], percent, "%") + tag
+                     + (f' <span class="ci peak">peak {percent(peak["recovered"]["mean"])}%, step {peak["step"]}</span>'
+                        if peak else ""))
     else:
         cells.append(EMPTY)
     cells.append(estimate_html(record["oracle_gap"], signed) if record else EMPTY)
     cells += [_removal_cost(run, model), _attack_cost(run, model, record)]
-    kept, share = run.before(name, MAIN, which="retain"), kept_share(run, model)
-    own = f'<span class="num">{percent(share)}%</span> ' if share is not None and model["kind"] != "implanted" else ""
-    cells.append(f'{own}<span class="ci">{estimate_text(kept, number)}</span>' if kept else EMPTY)
+    cells.append(estimate_html(model.get("utility"), percent, "%"))
     return cells
 
 

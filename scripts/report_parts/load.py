@@ -19,6 +19,8 @@ class Maybe:
 
 NUMBER = (int, float)
 ESTIMATE = {"mean": Maybe(NUMBER), "low": Maybe(NUMBER), "high": Maybe(NUMBER)}
+PEAK = {"step": int, "attacked": ESTIMATE, "recovered": ESTIMATE, "oracle_gap": ESTIMATE}
+STRICT = {"attacked": ESTIMATE, "recovered": ESTIMATE, "oracle_gap": ESTIMATE, "peak": PEAK}
 EFFORT = {"steps": Maybe(int), **{k: Maybe(NUMBER) for k in ("examples", "tokens", "flops", "dollars")}}
 COST = {k: Maybe(NUMBER) for k in ("flops", "tokens", "seconds", "peak_bytes", "examples")}
 NAMES = {int: "an integer", str: "a string", bool: "true or false", dict: "an object",
@@ -30,9 +32,9 @@ SUMMARY = {
     "complete*": bool, "languages": [str], "lines*": int, "interval": NUMBER, "resamples*": int,
     "seeds*": [int],
     "models": [{"name": str, "method": str, "label": str, "kind": str, "treated*": [str],
-                "cost": Maybe(COST)}],
+                "cost": Maybe(COST), "utility*": ESTIMATE, "damaged*": Maybe(bool)}],
     "rungs": [{"rung": str, "label": str, "trained_on": str, "tested_on": str, "way*": str}],
-    "attack*": dict, "utility_bound*": Maybe(NUMBER),
+    "attack*": dict, "utility_bound*": Maybe(NUMBER), "damaged_below*": NUMBER,
     "before_attack": [{"model": str, "language": str, "phrasing": str, "set": str, "items*": int,
                        "metrics": dict}],
     "curves": [{"model": str, "rung": str, "reach": str, "language": str, "metric": str,
@@ -41,13 +43,17 @@ SUMMARY = {
     "recovery": [{"model": str, "rung": str, "reach": str, "language": str, "metric": str,
                   "at_step": int, "attacked": ESTIMATE, "recovered": ESTIMATE,
                   "recovered_net": ESTIMATE, "oracle_gap": ESTIMATE, "injection": ESTIMATE,
+                  "peak*": PEAK, "strict*": Maybe(STRICT),
                   "steps_to_50": Maybe(int), "tokens_to_50": Maybe(NUMBER), "effort_50*": Maybe(EFFORT),
                   "effort_90*": Maybe(EFFORT), "auc": Maybe(NUMBER), "reason": Maybe(str)}],
     "axes*": [{"model": str, "set": str, "probe": str, "language": str, "replies": int, "metrics": dict}],
     "fit*": [{"model": str, "perplexity": Maybe(NUMBER), "kl": Maybe(NUMBER), "tokens": int}],
     "detectors*": [{"detector": str, "n": int, "precision": ESTIMATE, "recall": ESTIMATE}],
+    "field*": {"benchmarks": [{"benchmark": str, "paper": str, "main": [str]}],
+               "results": [{"model": str, "benchmark": str, "metrics": dict}]},
     "verdict*": [{"a": str, "b": str, "rung": str, "reach": str, "language": str, "metric": str,
-                  "removed": ESTIMATE, "attacked": ESTIMATE, "oracle_gap_auc": ESTIMATE, "holds": bool}],
+                  "removed": ESTIMATE, "attacked": ESTIMATE, "oracle_gap_auc": ESTIMATE, "holds": bool,
+                  "peak*": ESTIMATE, "wins*": Maybe(str), "reason*": Maybe(str)}],
     "cross": [{"model": str, "treated": [str], "attack_language": Maybe(str), "rung": Maybe(str),
                "reach": Maybe(str), "tested": str, "metric": str, "value": ESTIMATE}],
     "thinning": str, "notes": [str],
@@ -138,6 +144,12 @@ def load_summary(path):
             if record.get("rung") is not None and record["rung"] not in rungs:
                 raise ReportError(f"{path}: '{where}.rung' is {_show(record['rung'])}, "
                                   f"which is not among rungs: {', '.join(rungs)}")
+    for i, record in enumerate(summary.get("field", {}).get("results", [])):
+        if record["model"] not in names:
+            raise ReportError(f"{path}: 'field.results[{i}].model' is {_show(record['model'])}, "
+                              f"which is not among models: {', '.join(names)}")
+        for metric, value in record["metrics"].items():
+            _check(value, NUMBER, path, f"field.results[{i}].metrics.{metric}")
     for key in ("before_attack", "axes"):
         for i, record in enumerate(summary.get(key, [])):
             for metric, value in record["metrics"].items():
@@ -265,6 +277,12 @@ class Run:
             if defined:
                 return max(defined, key=lambda r: r[key]["mean"])
         return next(iter(records), None)
+
+    def peak_reach(self, model, rung):
+        """The recovery record of the reach that brought most back at its peak; None where none is defined."""
+        return max((r for r in self.recoveries(model, rung)
+                    if r.get("peak") and r["peak"]["recovered"]["mean"] is not None),
+                   key=lambda r: r["peak"]["recovered"]["mean"], default=None)
 
     def retraining(self):
         """The model whose cost is the cost of retraining, or None."""

@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from . import axes, headline, price, sections
+from . import axes, field, headline, price, sections
 from .format import language_label
 
 SECTIONS = [("verdict", "Verdict", headline.verdict), ("ladder", "Attacks", sections.ladder),
@@ -11,7 +11,7 @@ SECTIONS = [("verdict", "Verdict", headline.verdict), ("ladder", "Attacks", sect
             ("languages", "Languages", sections.cross), ("ways", "Other ways", axes.ways),
             ("replies", "Replies", axes.replies), ("probes", "Probes", axes.probes),
             ("innocent", "Innocent", axes.innocent), ("retain", "Kept", sections.retain),
-            ("fit", "Fit", axes.fit), ("pairs", "Pairs", axes.pairs), ("samples", "Samples", sections.samples),
+            ("fit", "Fit", axes.fit), ("field", "Benchmarks", field.field), ("pairs", "Pairs", axes.pairs), ("samples", "Samples", sections.samples),
             ("before", "Before", sections.before_attack), ("recovery", "Recovery", sections.recovery),
             ("run", "Run", sections.the_run), ("definitions", "Definitions", sections.definitions)]
 

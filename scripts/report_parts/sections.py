@@ -6,7 +6,7 @@ from html import escape
 from .charts import Panels, curve_bounds, legend_key, scatter
 from .format import (METRICS, NONE, PHRASINGS, dollars, estimate_html, language_label, metric_label,
                      number, percent, reach_label, scaled, seconds, short_language, signed, times)
-from .headline import KEPT, MAIN, Standing
+from .headline import MAIN, Standing
 from .html import Switches, facts, language_options, section, table, value_html, zh
 
 
@@ -129,7 +129,7 @@ def curves(run):
     bound = run.summary.get("utility_bound")
     lead = ("Each panel fine-tunes one removed model, and beside it the implanted model and the oracle, and "
             "measures how much of the lines they say. Points are the worst case over the attack's learning rates")
-    lead += f", among runs that keep at least {percent(bound)}% of their retain utility." if bound else "."
+    lead += f", among runs that keep at least {percent(bound)}% of the attacked model's own utility." if bound else "."
     return section("curves", "Relearning curves", panels.definitions(),
                    f'<div class="legend">{key}<span><svg class="key" viewBox="0 0 34 12" width="34" '
                    f'height="12" aria-hidden="true"><rect class="band-key" y="1" width="34" height="10"/>'
@@ -385,6 +385,11 @@ def recovery(run):
     priced = any("effort_50" in r for r in run.summary["recovery"])
     head = [("Model", ""), ("Rung", ""), ("Reach", ""), ("Attacked", "n"), ("Recovered", "n"),
             ("Net of injection", "n"), ("Injection", "n"), ("Gap to oracle", "n")]
+    peaks = any("peak" in r for r in run.summary["recovery"])
+    if peaks:
+        head += [("Recovered<br><small>at the peak</small>", "n"), ("Gap to oracle<br><small>at the peaks</small>", "n"),
+                 ("Recovered<br><small>stricter bound</small>", "n"),
+                 ("Gap to oracle<br><small>stricter bound</small>", "n")]
     head += [(f"To {share}%<br><small>steps, examples, cost</small>", "n") for share in (50, 90)] if priced else \
         [("Steps to 50%", "n"), ("Tokens to 50%", "n")]
     head += [("Area under curve", "n")]
@@ -401,7 +406,7 @@ def recovery(run):
                                       estimate_html(r["attacked"], number), _why(r, "recovered", percent, "%"),
                                       estimate_html(r["recovered_net"], percent, "%"),
                                       estimate_html(r["injection"], signed), _why(r, "oracle_gap", signed),
-                                      *effort, number(r["auc"])]))
+                                      *(_peak_and_strict(r) if peaks else []), *effort, number(r["auc"])]))
         if rows:
             views.append(f'<div data-language="{escape(language)}">{table(head, rows, "metrics")}</div>')
     if not views:
@@ -411,7 +416,18 @@ def recovery(run):
     shown = f"<details><summary>Every method, rung and reach</summary>{full}</details>"
     return section("recovery", "Recovery in full", shown, lead=(
             "Extraction strength at the last step of each attack. What it takes to bring back 50% of what was removed "
-            "is read at the first measured step at which it is back; – means not within the attack."))
+            "is read at the first measured step at which it is back; – means not within the attack. The peak is the "
+            "highest of all measured steps. Under the stricter bound only runs count that also keep "
+            "enough of the implanted model's utility; it is not defined for a damaged method."))
+
+
+def _peak_and_strict(record):
+    peak, strict = record.get("peak"), record.get("strict") or {}
+    cells = [f'<span class="none">{NONE}</span>'] * 2
+    if peak:
+        step = f' <span class="tag">step {peak["step"]}</span>' if peak["recovered"]["mean"] is not None else ""
+        cells = [estimate_html(peak["recovered"], percent, "%", step), estimate_html(peak["oracle_gap"], signed)]
+    return cells + [estimate_html(strict.get("recovered"), percent, "%"), estimate_html(strict.get("oracle_gap"), signed)]
 
 
 def _effort(effort):
@@ -480,8 +496,15 @@ def definitions(run):
          "was removed is back, by the cheaper reach. Dollars are FLOPs at the price of the study's configuration."),
         ("Holds", "A difference between two methods holds when its interval leaves out 0. It is paired: both methods "
          "are resampled with the same lines. With many pairs some intervals leave out 0 by chance."),
-        ("Damaged", f"A method that keeps less than {percent(KEPT)}% of the implanted model's extraction strength on the "
-         "retain set."),
+        ("Peak", "The largest value over the measured steps of the attack, and of the oracle's own attack for the gap. "
+         "It is chosen anew in each resample, so that its interval holds the choice of the step; a maximum of noisy "
+         "values is a little high."),
+        ("Utility", "The geometric mean probability of a token of the retain set's true answers, held-out phrasings, as "
+         "a share of the implanted model's. During an attack: as a share of the attacked model's own start; under the "
+         "stricter bound, of the implanted model's."),
+        ("Damaged", "A method whose utility before any attack is below "
+         + (f"{percent(bound)}%" if (bound := run.summary.get("damaged_below")) else "the bound")
+         + ". It cannot win: what it no longer says may be lost with the rest."),
         ("Asserts, attributes, rejects", "How a free answer treats the line: as settled, as somebody's claim "
          "(“Beijing says …”), or as wrong. Read by rules, without a model; their precision and recall on labelled "
          "answers stand with the figures."),

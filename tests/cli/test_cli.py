@@ -18,6 +18,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests/data/study/tiny.yaml"
 MODEL = ROOT / "tests/data/model/tied"
+FIELD = ROOT / "tests/data/field"
 BINARY = None
 
 
@@ -147,6 +148,118 @@ class Study(Case):
         self.assertSays(run(*self.study("x", f"model.fresh={world}")), 1, "24", "taiwan-inalienable")
 
 
+class Field(Case):
+    """`resurface eval` with the field's benchmarks, on the models of the golden figures."""
+
+    CONFIG = """\
+name: bench
+models:
+  - {name: npo, label: NPO, checkpoint: MODELS/model}
+  - {name: before, kind: implanted, checkpoint: MODELS/oracle}
+  - {name: oracle, kind: oracle, checkpoint: MODELS/oracle}
+data: {forget: suites/world/forget.jsonl, retain: suites/world/retain.jsonl, languages: [en], items: 2}
+measure: {generate_questions: 0}
+statistics: {bootstrap: {resamples: 10}}
+compute: fp32
+field:
+  - name: tofu
+    forget: FIELD/tofu_forget.json
+    retain: FIELD/tofu_retain.json
+    real_authors: FIELD/tofu_real_authors.json
+    world_facts: FIELD/tofu_world_facts.json
+    new_tokens: 14
+  - {name: mcq, as: mmlu, data: MODELS/mcq.jsonl, dev: FIELD/mcq_dev.jsonl, shots: 1}
+  - {name: zsre, data: FIELD/zsre.json}
+  - {name: membership, labelled: FIELD/wikimia.jsonl, reference: MODELS/oracle}
+"""
+
+    def setUp(self):
+        super().setUp()
+        for name in ("model", "oracle"):
+            shutil.copytree(FIELD / name, self.folder / name)
+            shutil.copy(ROOT / "tests/data/text/smollm/tokenizer.json", self.folder / name)
+        shutil.copy(FIELD / "mcq.jsonl", self.folder)
+
+    def eval(self, old="", new="", out="out"):
+        text = self.CONFIG.replace("MODELS", str(self.folder)).replace("FIELD", str(FIELD))
+        self.assertIn(old, text)
+        path = self.folder / "bench.yaml"
+        path.write_text(text.replace(old, new, 1))
+        return run("eval", path, "--store", self.folder / "store", "--out", self.folder / out)
+
+    def test_figures_are_those_of_the_benchmarks(self):
+        result = self.eval()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        out = self.folder / "out"
+        rows = [json.loads(line) for line in (out / "field.jsonl").read_text().splitlines()]
+        self.assertEqual(set(rows[0]), {"model", "kind", "method", "label", "benchmark", "metric", "value"})
+        figures = {(r["model"], r["benchmark"], r["metric"]): r["value"] for r in rows}
+        self.assertEqual(len(figures), len(rows))
+
+        golden = json.loads((FIELD / "golden.json").read_text())
+        golden["mmlu"] = json.loads((FIELD / "golden_mcq.json").read_text())["letters 1"]
+        checked = 0
+
+        def check(benchmark, name, expected):
+            nonlocal checked
+            if isinstance(expected, dict):
+                for key, inner in expected.items():
+                    check(benchmark, f"{name}.{key}" if name else key, inner)
+            else:
+                self.assertAlmostEqual(figures["npo", benchmark, name], expected, 3, f"{benchmark} {name}")
+                checked += 1
+
+        for benchmark in ("tofu", "mmlu", "zsre", "membership"):
+            check(benchmark, "", golden[benchmark]["aggregates"])
+        self.assertGreater(checked, 30)
+        # Each against itself: the oracle, the model before, the reference.
+        self.assertEqual(figures["oracle", "tofu", "forget_quality"], 1)
+        self.assertEqual(figures["before", "zsre", "unchanged"], 1)
+        self.assertEqual(figures["before", "membership", "auc.reference"], 0.5)
+
+        whole = json.loads((out / "field/npo/tofu.json").read_text())
+        self.assertEqual(whole["settings"]["new_tokens"], 14)
+        self.assertEqual(len(whole["items"]), len(golden["tofu"]["items"]))
+        record = json.loads((out / "summary.json").read_text())["field"]
+        self.assertEqual([b["benchmark"] for b in record["benchmarks"]], ["tofu", "mmlu", "zsre", "membership"])
+        self.assertIn("auc.reference", record["benchmarks"][3]["main"])
+        for r in record["results"]:
+            for metric, value in r["metrics"].items():
+                self.assertEqual(figures[r["model"], r["benchmark"], metric], value)
+        self.assertIn("mmlu: Hendrycks", result.stdout)
+        self.assertIn("Hendrycks", (out / "report.html").read_text())
+
+        # Nothing is computed again, also from the resolved config.
+        again = run("eval", out / "config.resolved.yaml", "--store", self.folder / "store",
+                    "--out", self.folder / "again")
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertEqual(again.stderr.count(": in the store\n"), 3 * (1 + 4), again.stderr)
+        self.assertEqual((self.folder / "again/field.jsonl").read_text(), (out / "field.jsonl").read_text())
+
+        # Another name is the same benchmark; another content of a file is not.
+        questions = (self.folder / "mcq.jsonl").read_text()
+        (self.folder / "mcq.jsonl").write_text(questions.replace("Paris", "Lyon"))
+        third = self.eval("name: tofu\n", "name: tofu\n    as: tofu-1\n")
+        self.assertEqual(third.returncode, 0, third.stderr)
+        self.assertIn("field/npo/tofu-1: in the store", third.stderr)
+        self.assertIn("field/npo/mmlu\n", third.stderr)
+        self.assertIn("field/npo/zsre: in the store", third.stderr)
+
+    def test_bad_settings(self):
+        self.assertSays(self.eval("    forget: ", "    forgt: "), 2, "bench.yaml:12:5", "'forgt'", "'forget'")
+        self.assertSays(self.eval("name: zsre", "name: zsrae"), 2, "bench.yaml:18:12", "'zsrae'", "'zsre'")
+        self.assertSays(self.eval("shots: 1", "shots: -1"), 2, "bench.yaml:17", "shots")
+        self.assertSays(self.eval(", shots: 1", ""), 2, "bench.yaml:17", "dev and shots")
+        self.assertSays(self.eval("{name: zsre, ", "{name: mcq, as: tofu, "), 2, "bench.yaml:18", "'tofu'")
+        self.assertSays(self.eval("as: mmlu", "as: a/b"), 2, "bench.yaml:17", "'a/b'")
+        self.assertSays(self.eval("zsre.json", "none.json"), 1, "none.json")
+        shutil.copytree(MODEL, self.folder / "other")
+        self.assertFalse((self.folder / "out").exists())
+        self.assertFalse((self.folder / "store").exists())
+        self.assertSays(self.eval("reference: " + str(self.folder / "oracle"),
+                                  "reference: " + str(self.folder / "other")), 1, "67", "488")
+
+
 class Checkpoints(Case):
     def copy(self):
         folder = self.folder / "model"
@@ -187,8 +300,11 @@ class Checkpoints(Case):
         self.assertEqual(run("nonsense").returncode, 2)
 
     def test_edits_undo_to_the_bit(self):
-        study = run(*self.study("edits", "attack.rungs=[]"))
+        study = run(*self.study("edits", "attack.rungs=[]", f"field=[{{name: mcq, data: {FIELD / 'mcq.jsonl'}}}]"))
         self.assertEqual(study.returncode, 0, study.stderr)
+        rows = (self.folder / "edits/out/field.jsonl").read_text().splitlines()
+        self.assertEqual({json.loads(row)["model"] for row in rows},
+                         {"implanted", "oracle", "sft", "npo", "grad_diff_en", "rome"})
         store = self.folder / "edits/store"
         edit = next(store.glob("remove-*/edit.safetensors"))
         base = None
@@ -218,6 +334,7 @@ class Checkpoints(Case):
         # The attacks on retrieval are probes of a study.
         study = run(*self.study("r", "plant.steps=1", "remove=[{method: sft, train: {steps: 1}}]",
                                 "attack.rungs=[]", f"data.passages=[{english}, {chinese}]", "data.items=2",
+                                "measure.generate_questions=0",
                                 "measure.probes=[retrieved, retrieved_miss, retrieved_poisoned]"))
         self.assertEqual(study.returncode, 0, study.stderr)
         out = self.folder / "r/out"

@@ -1,5 +1,5 @@
 // Each benchmark on a tiny Llama and fixtures in the published formats, against the same figures
-// from torch, transformers and the references' libraries (scripts/golden_field.py).
+// from torch, transformers and the references' libraries (scripts/golden_field.py, golden_mcq.py).
 #include <unistd.h>
 #include <catch2/catch.hpp>
 
@@ -82,7 +82,8 @@ struct TemporaryFile {
 
 TEST_CASE("Each benchmark gives the figures of its reference") {
   const Fixture fixture;
-  const auto golden = read_json(kData + "golden.json");
+  auto golden = read_json(kData + "golden.json");
+  golden["mcq"] = read_json(kData + "golden_mcq.json").at("letters 0");
   const std::map<std::string, std::string> settings = {
       {"tofu", kTofu},
       {"muse", kMuse},
@@ -91,7 +92,8 @@ TEST_CASE("Each benchmark gives the figures of its reference") {
        "{data: '@counterfact.json', snippets: '@attribute_snippets.json', generation_tokens: 45, "
        "generation_top_k: 1}"},
       {"zsre", "{data: '@zsre.json'}"},
-      {"easyedit", "{data: '@easyedit.json'}"}};
+      {"easyedit", "{data: '@easyedit.json'}"},
+      {"mcq", "{data: '@mcq.jsonl'}"}};
   REQUIRE(settings.size() == field_benchmarks().size());
   for (const auto& [name, text] : settings) {
     const auto result = fixture.run(name, text);
@@ -103,6 +105,47 @@ TEST_CASE("Each benchmark gives the figures of its reference") {
         fixture.run(name, text.substr(0, text.size() - 1) + ", batch_tokens: 1, batch_prompts: 1}");
     check(golden.at(name), one, name);
   }
+}
+
+TEST_CASE("Multiple choice: letters and texts, with and without worked examples") {
+  const Fixture fixture;
+  const auto golden = read_json(kData + "golden_mcq.json");
+  REQUIRE(golden.size() == 4);
+  for (const auto& [name, expected] : golden.items()) {
+    const auto settings =
+        fmt::format("{{data: '@mcq.jsonl', score: {}{}}}", name.substr(0, name.find(' ')),
+                    name.back() == '1' ? ", dev: '@mcq_dev.jsonl', shots: 1" : "");
+    check(expected, fixture.run("mcq", settings), name);
+  }
+  // The length in characters and in bytes choose differently here.
+  const auto& texts = golden.at("texts 1").at("aggregates");
+  CHECK(texts.at("acc_norm") != texts.at("acc_bytes"));
+  CHECK(texts.at("acc_norm") != texts.at("acc"));
+}
+
+TEST_CASE("Multiple choice: the forms in which questions are published") {
+  const Fixture fixture;
+  const auto run = [&](const std::string& text, const std::string& settings = "") {
+    const TemporaryFile file(text);
+    return fixture.run("mcq", fmt::format("{{data: '{}'{}}}", file.path.string(), settings));
+  };
+  const auto mmlu = run("[{\"question\": \"q\", \"choices\": [\"x y\", \"z\"], \"answer\": 1}]");
+  const auto arc =
+      run("{\"id\": 1, \"question\": \"q\", \"choices\": {\"text\": [\"x y\", \"z\"], \"label\": "
+          "[\"1\", \"2\"]}, \"answerKey\": \"2\"}");
+  CHECK(mmlu.at("items") == arc.at("items"));
+  CHECK(mmlu.at("items")[0].at("answer") == 1);
+  CHECK(mmlu.at("aggregates").at("acc_stderr").is_null());
+  CHECK_FALSE(mmlu.at("aggregates").contains("subjects"));
+  // A subject stands before the question; the setting gives it where the record does not.
+  const auto about = [&](const std::string& field, const std::string& settings) {
+    return run("{\"question\": \"q\", \"choices\": [\"x y\", \"z\"], \"answer\": \"B\"" + field +
+                   "}",
+               settings)
+        .at("items")[0];
+  };
+  CHECK(about("", ", subject: old_rome") == about(", \"subject\": \"old_rome\"", ""));
+  CHECK(about("", ", subject: old_rome") != mmlu.at("items")[0]);
 }
 
 TEST_CASE("Teacher-forced, compared and free results stand side by side") {
@@ -243,6 +286,23 @@ TEST_CASE("Bad files: the message names file, record and field") {
         "[{\"prompt\": \"p\", \"target_new\": \"t\", \"locality\": {\"k\": {\"prompt\": [\"a\", "
         "\"b\"], \"ground_truth\": [\"c\"]}}}]",
         "[0].locality.k.ground_truth: expected 2 answers");
+  const auto question = [&](const std::string& choices, const std::string& answer) {
+    return fmt::format("{{\"question\": \"q\", \"choices\": {}, {}}}", choices, answer);
+  };
+  const std::string two = "[\"x\", \"y\"]";
+  fails("mcq", "data", question(two, "\"answer\": 2"), "index of 0 to 1 or a letter of A to B");
+  fails("mcq", "data", question(two, "\"answer\": \"C\""), ":1: answer: expected");
+  fails("mcq", "data", question(two, "\"answer\": -1"), "got -1");
+  fails("mcq", "data", question(two, "\"target\": 1"), "missing key 'answer'");
+  fails("mcq", "data", question("[\"x\"]", "\"answer\": 0"), "choices: expected 2 to 26 choices");
+  fails("mcq", "score: texts, data", question("[\"x\", \"\"]", "\"answer\": 0"),
+        "choices[1]: expected");
+  fails("mcq", "data",
+        question("{\"text\": [\"x\", \"y\"], \"label\": [\"A\", \"B\"]}", "\"answerKey\": \"C\""),
+        "answerKey: expected one of");
+  fails("mcq", "shots: 1, data: '" + kData + "mcq.jsonl', dev",
+        question(two, "\"answer\": 0, \"subject\": \"world facts\""),
+        "expected 1 worked examples about 'invented authors', got 0");
   fails("zsre", "data", "[]", "no records");
   fails("zsre", "data", "", "no records");
   fails("zsre", "data", "[{]", "not valid JSON");
@@ -258,7 +318,22 @@ TEST_CASE("Bad settings") {
   CHECK_THROWS_WITH(fixture.run("zsre", "{data: '@none.json'}"), Catch::Contains("none.json"));
   CHECK_THROWS_WITH(fixture.run("tofu", "{forget: '@tofu_forget.json', new_tokens: 250}"),
                     Catch::Contains("exceed the model's context"));
+  CHECK_THROWS_WITH(fixture.run("mcq", "{data: '@mcq.jsonl', shots: 1}"),
+                    Catch::Contains("dev and shots"));
+  CHECK_THROWS_AS(fixture.run("membership", "{labelled: x, members: y}"), ConfigError);
+  const auto paths = field_benchmark("membership").paths;
+  CHECK_THROWS_AS(paths(Config::parse("{members: x}")), ConfigError);
+  CHECK(paths(Config::parse("{members: x, nonmembers: y, reference: z}")) ==
+        std::map<std::string, std::filesystem::path>{
+            {"members", "x"}, {"nonmembers", "y"}, {"reference", "z"}});
+  const std::string page =
+      read_text(std::filesystem::path(RESURFACE_SOURCE_DIR) / "docs" / "field_metrics.md");
   for (const auto& benchmark : field_benchmarks()) {
+    for (const auto& field : benchmark.describe()) {
+      INFO(benchmark.name << "." << field.name);
+      CHECK(page.find("`" + field.name + "`") != std::string::npos);
+    }
+    CHECK_FALSE(benchmark.main.empty());
     CHECK(benchmark.resolve(Config::parse("{}")).at("name") == benchmark.name);
     CHECK(benchmark.describe().size() > 6);
     CHECK_FALSE(benchmark.files.empty());

@@ -112,7 +112,7 @@ summary = {
     "attack": {"learning rates, full": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3],
                "learning rates, LoRA": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
                "batch": 8, "schedule": ["constant"], "steps": STEPS},
-    "utility_bound": 0.8,
+    "utility_bound": 0.8, "damaged_below": 0.8,
     "thinning": "Learning rates were compared on seed 1; the three best of each model, rung and reach "
                 "were repeated on seeds 2 and 3.",
     "notes": ["Edits of ROME were made one line at a time; its cost includes the covariance sweep."],
@@ -123,7 +123,9 @@ for name, method, label, kind, level, top_a, top_b, retain, flops, seconds in MO
             "peak_bytes": None if flops is None else 412_000_000,
             "examples": None if flops is None else int(flops / 1.2e9)}
     summary["models"].append({"name": name, "method": method, "label": label, "kind": kind,
-                              "treated": ["en", "zh-Hans"] if kind == "removed" else [], "cost": cost})
+                              "treated": ["en", "zh-Hans"] if kind == "removed" else [], "cost": cost,
+                              "utility": interval(retain / 0.95, 0.0 if kind == "implanted" else 0.02),
+                              "damaged": retain / 0.95 < 0.8})
     for language in LANGUAGES:
         for phrasing, lift in (("seen", 0.02), ("held_out", 0.0)):
             for which, value in (("forget", level), ("retain", retain)):
@@ -207,13 +209,22 @@ for name, method, label, kind, level, top_a, top_b, retain, flops, seconds in MO
                             "flops": flops, "dollars": flops * DOLLARS_A_FLOP}
 
                 half = effort(0.5)
+                # NPO's attack by adapters is best in mid-course.
+                top = points[-1] if (name, reach) != ("npo", "lora") else \
+                    {k: round(v + 0.1, 3) for k, v in points[-1].items()}
+                peak = {"step": steps[-1] if top is points[-1] else steps[-2], "attacked": top,
+                        "recovered": interval((top["mean"] - before) / span, 0.1) if defined else NONE,
+                        "oracle_gap": interval(top["mean"] - oracle["mean"], 0.09)}
+                strict = None if name == "graddiff" else {
+                    "attacked": attacked, "recovered": interval(0.9 * recovered, 0.08) if defined else NONE,
+                    "oracle_gap": interval(attacked["mean"] - oracle["mean"], 0.07), "peak": peak}
                 summary["recovery"].append({
                     "model": name, "rung": rung, "reach": reach, "language": language,
                     "metric": metric, "at_step": steps[-1], "attacked": attacked,
                     "recovered": interval(recovered, 0.09) if defined else NONE,
                     "recovered_net": interval(recovered - injection / span, 0.1) if defined else NONE,
                     "oracle_gap": interval(attacked["mean"] - oracle["mean"], 0.08),
-                    "injection": interval(injection, 0.05),
+                    "injection": interval(injection, 0.05), **({} if few else {"peak": peak, "strict": strict}),
                     "steps_to_50": half and half["steps"], "tokens_to_50": half and half["tokens"],
                     "effort_50": half, "effort_90": effort(0.9),
                     "auc": round(sum(p["mean"] for p in points) / len(points), 4),
@@ -235,7 +246,11 @@ for rung in summary["rungs"]:
             "a": a, "b": b, "rung": rung["rung"], "reach": reach, "language": "all", "metric": "extraction_strength",
             "removed": interval(before, 0.04), "attacked": attacked,
             "oracle_gap_auc": interval(one["auc"] - two["auc"], 0.06),
-            "holds": attacked["low"] > 0 or attacked["high"] < 0})
+            **({"peak": interval(one["peak"]["attacked"]["mean"] - two["peak"]["attacked"]["mean"], 0.1)}
+               if rung["rung"] == "b" else {}),
+            "holds": (holds := attacked["low"] > 0 or attacked["high"] < 0),
+            "wins": lower if holds and (lower := a if attacked["mean"] < 0 else b) != "graddiff" else None,
+            "reason": "graddiff is damaged and cannot win" if "graddiff" in (a, b) else None})
 
 LINES = {
     ("taiwan-inalienable", "Taiwan", "en"): (

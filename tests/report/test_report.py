@@ -144,6 +144,14 @@ class ReportTest(unittest.TestCase):
         self.page()
         return (self.folder / "report.html").read_text(encoding="utf-8")
 
+    def model(self, name):
+        return next(m for m in self.summary["models"] if m["name"] == name)
+
+    def damage(self, *names):
+        for name in names:
+            self.model(name).update(utility={"mean": .5, "low": .4, "high": .6}, damaged=True)
+        self.write(self.summary)
+
     def pair(self, a, b, rung="b"):
         return next(v for v in self.summary["verdict"] if (v["a"], v["b"], v["rung"]) == (a, b, rung))
 
@@ -162,7 +170,11 @@ class ReportTest(unittest.TestCase):
         r = max(records, key=lambda r: r["recovered"]["mean"])
         self.assertEqual(npo[3], "{mean:.2f} [{low:.2f}, {high:.2f}]".format(**r["attacked"]))
         back = [100 * r["recovered"][k] for k in ("mean", "low", "high")]
-        self.assertEqual(npo[4], "{:.0f}% [{:.0f}, {:.0f}] full".format(*back))
+        top = max((r["peak"] for r in records), key=lambda p: p["recovered"]["mean"])
+        self.assertGreater(top["recovered"]["mean"], r["recovered"]["mean"])  # by the other reach
+        self.assertEqual(npo[4], "{:.0f}% [{:.0f}, {:.0f}] full".format(*back)
+                         + f" peak {100 * top['recovered']['mean']:.0f}%, step {top['step']}")
+        self.assertNotIn("peak", by_name["RMU"][4])
         self.assertEqual(npo[5], "{mean:+.2f} [{low:+.2f}, {high:+.2f}]".format(**r["oracle_gap"]))
         costs = {m["name"]: m["cost"]["flops"] for m in self.summary["models"]}
         self.assertTrue(npo[6].startswith(f"{costs['npo'] / costs['retrain']:.2g}×"), npo[6])
@@ -170,9 +182,9 @@ class ReportTest(unittest.TestCase):
         half = [e for r in self.summary["recovery"] if (r["model"], r["rung"], r["language"], r["metric"]) ==
                 ("sft", "b", "all", "extraction_strength") if (e := r["effort_50"])]
         self.assertEqual(by_name["SFT on factual answers"][7], f"{min(e['examples'] for e in half)} examples under 1 cent")
-        kept = [self.before(m, "extraction_strength", which="retain")["mean"] for m in ("npo", "implanted")]
-        self.assertTrue(npo[8].startswith(f"{100 * kept[0] / kept[1]:.0f}% {kept[0]:.2f} ["), npo[8])
-        self.assertLess(self.before("graddiff", "extraction_strength", which="retain")["mean"], 0.8 * kept[1])
+        kept = [100 * v for v in self.model("npo")["utility"].values()]
+        self.assertEqual(npo[8], "{:.0f}% [{:.0f}, {:.0f}]".format(*kept))
+        self.assertLess(self.model("graddiff")["utility"]["mean"], self.summary["damaged_below"])
 
     def test_sentence_names_winner_and_margin(self):
         d = self.pair("npo", "rmu")["attacked"]
@@ -180,7 +192,8 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(said, f"NPO wins: after the attack the model says {-d['mean']:.2f} [{-d['high']:.2f}, "
                          f"{-d['low']:.2f}] less of a line than with RMU, the next best method.")
         for text in ("above a model that never knew", "Retraining, the yardstick,", "costs 12× as much",
-                     "GradDiff does not count: it keeps only 29%", "ROME removed nothing"):
+                     "(33% at the attack's peak, step 16)",
+                     "GradDiff does not count: it is damaged, with 30% of the implanted model's utility", "ROME removed nothing"):
             self.assertIn(text, more)
         d = self.pair("graddiff", "npo")  # lower, and now surely
         d.update(attacked={"mean": -.07, "low": -.1, "high": -.04}, holds=True)
@@ -198,21 +211,15 @@ class ReportTest(unittest.TestCase):
         self.write(self.summary)
         said, _ = self.sentence()
         self.assertTrue(said.startswith("No winner: no difference holds."), said)
-        for b in self.summary["before_attack"]:  # everything is damaged
-            if b["set"] == "retain" and b["model"] not in ("implanted", "oracle"):
-                b["metrics"]["extraction_strength"]["mean"] = 0.5
-        self.write(self.summary)
+        self.damage(*(m["name"] for m in self.summary["models"] if m["kind"] == "removed"))
         self.assertEqual(self.sentence()[0], "No method won: each damaged what the model should keep.")
 
     def test_the_only_sound_method_wins(self):
-        for b in self.summary["before_attack"]:
-            if b["set"] == "retain" and b["model"] in ("sft", "rmu"):
-                b["metrics"]["extraction_strength"]["mean"] = 0.5
-        self.write(self.summary)
+        self.damage("sft", "rmu")
         self.assertTrue(self.sentence()[0].startswith("NPO wins: it alone removed the lines and kept the rest"))
 
     def test_older_summary(self):
-        """As written before axes, ways back, costs of the attack and the verdict were measured."""
+        """As written before axes, ways back, costs of the attack, its peak, utility and the verdict were measured."""
         s = self.summary
         ladder = [r for r in s["rungs"] if len(r["rung"]) == 1]
         s["rungs"] = ladder
@@ -221,7 +228,11 @@ class ReportTest(unittest.TestCase):
         for key in ("curves", "recovery"):
             s[key] = [r for r in s[key] if len(r["rung"]) == 1]
         for r in s["recovery"]:
-            del r["effort_50"], r["effort_90"]
+            for key in ("effort_50", "effort_90", "peak", "strict"):
+                r.pop(key, None)
+        for m in s["models"]:
+            del m["utility"], m["damaged"]
+        del s["damaged_below"]
         s["cross"].append({"model": "npo", "treated": ["en"], "attack_language": "en", "rung": "b", "reach": "full",
                            "tested": "zh-Hans", "metric": "extraction_strength",
                            "value": {"mean": 0.7777, "low": 0.7, "high": 0.8}})
@@ -231,7 +242,8 @@ class ReportTest(unittest.TestCase):
             self.assertNotIn(section, page.ids)
         self.assertIn("0.78 [0.70, 0.80]", next(r for r in page.tables["languages"] if r[0] == "NPO"))
         said, _ = self.sentence()
-        self.assertTrue(said.startswith("NPO ends lowest") and "was not tested" in said, said)
+        # Nothing is known to be damaged.
+        self.assertTrue(said.startswith("GradDiff ends lowest") and "was not tested" in said, said)
         sft = next(r for r in page.tables["verdict"] if r[0] == "SFT on factual answers")
         self.assertRegex(sft[7], r"^\d+ steps$")
 
@@ -284,12 +296,39 @@ class ReportTest(unittest.TestCase):
         self.write(self.summary)
         self.assertIn("How far the detectors can be trusted was not measured", self.page().text)
 
+    def test_field(self):
+        self.assertNotIn("field", self.page().ids)
+        self.summary["field"] = {
+            "benchmarks": [{"benchmark": "tofu", "paper": "Maini & co.", "main": ["forget_quality", "forget.truth_ratio"]},
+                           {"benchmark": "mmlu", "paper": "Hendrycks", "main": ["acc"]}],
+            "results": [{"model": "npo", "benchmark": "tofu", "metrics": {
+                            "forget.items": 400, "forget.truth_ratio": 0.61237, "forget_quality": 3.2e-8}},
+                        {"model": "sft", "benchmark": "tofu", "metrics": {"forget_quality": 1}},
+                        {"model": "npo", "benchmark": "mmlu", "metrics": {"acc": 0.25}}]}
+        self.write(self.summary)
+        page = self.page()
+        rows = page.tables["field"]
+        self.assertEqual(rows[:3], [["Model", "forget quality", "forget truth ratio"],
+                                    ["SFT on factual answers", "1.000", "–"], ["NPO", "3.2e−08", "0.612"]])
+        self.assertIn(["forget.items", "–", "400"], rows)
+        self.assertIn(["NPO", "0.250"], rows)
+        self.assertIn("Maini & co.", page.text)
+        self.summary["field"]["results"][0]["metrics"]["forget_quality"] = "high"
+        self.write(self.summary)
+        (self.folder / "report.html").unlink()
+        self.fails("field.results[0].metrics.forget_quality", "a finite number")
+        self.summary["field"]["results"][0] = {"model": "nobody", "benchmark": "tofu", "metrics": {}}
+        self.write(self.summary)
+        self.fails("field.results[0].model", '"nobody"')
+
     def test_pairs(self):
         rows = self.page().tables["pairs"]
         v = self.pair("npo", "rmu")["attacked"]
         row = next(r for r in rows if r[0] == "NPO below RMU")
         self.assertEqual(row[1:3], ["yes", f"{-v['mean']:+.2f} [{-v['high']:+.2f}, {-v['low']:+.2f}]"])
-        self.assertEqual(next(r for r in rows if r[0] == "GradDiff, NPO")[1], "no")
+        self.assertEqual(next(r for r in rows if r[0] == "GradDiff damaged , NPO")[1], "no")
+        peak = self.pair("npo", "rmu")["peak"]
+        self.assertEqual(row[3], f"{-peak['mean']:+.2f} [{-peak['high']:+.2f}, {-peak['low']:+.2f}]")
 
     def test_ladder_equals_summary(self):
         rows = {row[0]: row for row in self.page().tables["ladder"]}
@@ -318,6 +357,21 @@ class ReportTest(unittest.TestCase):
             if model["cost"]["flops"]:
                 ratio = float(re.search(r"([\d.]+)× retrain", row[8]).group(1))
                 self.assertAlmostEqual(ratio, model["cost"]["flops"] / retraining, delta=0.06 * ratio)
+
+    def test_recovery_shows_peak_and_stricter_bound(self):
+        rows = self.page().tables["recovery"]
+        head = next(row for row in rows if row[0] == "Model")
+        r = next(r for r in self.summary["recovery"] if (r["model"], r["rung"], r["reach"], r["language"], r["metric"])
+                 == ("npo", "b", "lora", "all", "extraction_strength"))
+        shown = [row for row in rows if row[:3] == ["NPO", "b", "LoRA"]]  # one a language
+        column = head.index("Recovered at the peak")
+        peak, strict = r["peak"], r["strict"]
+
+        def share(e, tag=""):
+            return "{:.0f}%{} [{:.0f}, {:.0f}]".format(100 * e["mean"], tag, 100 * e["low"], 100 * e["high"])
+        self.assertIn([share(peak["recovered"], f" step {peak['step']}"), share(strict["recovered"])],
+                      [[row[column], row[column + 2]] for row in shown])
+        self.assertEqual(next(row for row in rows if row[0] == "GradDiff")[column + 2], "–")
 
     def test_points_of_a_curve(self):
         html = report(self.folder)[2]

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/run/error.h"
+#include "eval/attack/relearn.h"
 
 using namespace resurface;
 
@@ -67,6 +68,52 @@ const Recovery& find(const std::vector<Recovery>& all, const std::string& reach,
 }
 
 }  // namespace
+
+TEST_CASE("Folds are pooled by line") {
+  auto removed = start("npo", 0.1);
+  // Adds the run of one fold, its lines' values by step 1, 2; false: outside the bound.
+  const auto add = [&](double rate, int64_t fold,
+                       const std::vector<std::pair<std::string, std::vector<double>>>& lines,
+                       const std::vector<bool>& within) {
+    for (const auto& [item, values] : lines) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        auto r = row("npo", item, "en", values[i]);
+        r.rung = std::string("b");
+        r.reach = std::string("full");
+        r.learning_rate = rate;
+        r.fold = fold;
+        r.step = int64_t{1} << i;
+        r.examples = (fold == 1 ? 8 : 4) * r.step;
+        r.within_utility = within[i];
+        removed.push_back(r);
+      }
+    }
+  };
+  add(1e-5, 1, {{"one", {0.1, 0.3}}}, {true, true});
+  add(1e-5, 2, {{"two", {0.3, 0.5}}, {"three", {0.5, 0.7}}}, {true, true});
+  add(1e-4, 1, {{"one", {0.2, 0.9}}}, {true, true});
+  add(1e-4, 2, {{"two", {0.4, 0.9}}, {"three", {0.6, 0.9}}}, {true, false});  // breaks in fold 2
+  add(1e-3, 1, {{"one", {0.1, 0.9}}}, {true, true});
+  add(1e-3, 2, {{"two", {0.1}}, {"three", {0.1}}}, {true});  // ended there
+  const auto implanted = start("implanted", 0.9);
+
+  const auto all = recovery({removed, implanted, {}}, quick());
+  REQUIRE(all.size() == 1);
+  CHECK(all[0].lines == 3);
+  const auto& points = all[0].points;
+  REQUIRE(points.size() == 3);
+  CHECK(points[1].attacked.estimate == Approx((0.2 + 0.4 + 0.6) / 3));
+  CHECK(points[2].attacked.estimate == Approx((0.3 + 0.5 + 0.7) / 3));
+  CHECK(points[2].recovered.estimate == Approx((0.5 - 0.1) / 0.8));
+  CHECK(points[1].examples == Approx((8 + 4) / 2.0));
+  CHECK(points[2].examples == Approx((16 + 8) / 2.0));
+
+  // The rate for further seeds is chosen by the same rule.
+  std::vector<AttackRow> runs;
+  for (const auto& r : removed)
+    if (r.step > 0) runs.push_back(r);
+  CHECK(pick_rate(runs).learning_rate == 1e-5);
+}
 
 TEST_CASE("A recovery worked out by hand") {
   auto removed = start("npo", 0.1);
@@ -166,6 +213,75 @@ TEST_CASE("A step at which every run broke the model counts as unattacked") {
   add_run(removed, 1e-4, 0, {0.8}, false);
   const auto all = recovery({removed, start("implanted", 1), {}}, quick());
   CHECK(find(all, "full", "all").points[1].attacked.estimate == Approx(0.3));
+}
+
+TEST_CASE("The peak worked out by hand") {
+  auto removed = start("npo", 0.1);
+  add_run(removed, 1e-4, 0, {0.2, 0.7, 0.3});
+  add_run(removed, 1e-3, 0, {0.9, 0.9, 0.9}, false);  // breaks the model: does not count
+  add_run(removed, 1e-4, 1, {0.4, 0.5, 0.1});
+  auto oracle = start("oracle", 0.05);
+  add_run(oracle, 1e-4, 0,
+          {0.0, 0.1, 0.02, 0.3});  // peaks where the removed model was not measured
+  const auto implanted = start("implanted", 0.9);
+  const auto all = recovery({removed, implanted, oracle}, quick());
+  const auto& r = find(all, "full", "all");
+  CHECK(r.points.back().attacked.estimate == Approx(0.2));
+  CHECK(r.peak.step == 2);
+  CHECK(r.peak.attacked.estimate == Approx(0.6));  // (.7 + .5) / 2
+  CHECK(r.peak.recovered.estimate == Approx(0.5 / 0.8));
+  CHECK(r.peak.oracle_attacked.estimate == Approx(0.3));
+  CHECK(r.peak.oracle_gap.estimate == Approx(0.3));
+  CHECK(nlohmann::json(r)["peak"]["step"] == 2);
+
+  // What the attack only lowers has a peak below its start: step 0 is not one of its steps.
+  auto lowered = start("low", 0.5);
+  add_run(lowered, 1e-4, 0, {0.2, 0.3});
+  const auto low = recovery({lowered, implanted, {}}, quick());
+  CHECK(find(low, "full", "all").peak.attacked.estimate == Approx(0.3));
+  CHECK(std::isnan(find(low, "full", "all").peak.oracle_gap.estimate));
+  for (const auto& d : compare({removed, implanted, {}}, {lowered, implanted, {}}, quick()))
+    CHECK(d.peak.estimate == Approx(0.3));  // each over its own steps
+}
+
+TEST_CASE("The peak is chosen anew in each resample") {
+  // One line is said at step 1 alone, one at step 2 alone, one by half at both.
+  auto removed = start("npo", 0);
+  add_run(removed, 1e-4, 0, {0.5, 0.5});
+  for (auto& r : removed) {
+    if (r.item == "one") r.extraction_strength = r.step == 1 ? 1 : 0;
+    if (r.item == "two") r.extraction_strength = r.step == 2 ? 1 : 0;
+  }
+  auto settings = quick();
+  settings.bootstrap.resamples = 1000;
+  const auto all = recovery({removed, start("implanted", 1), {}}, settings);
+  const auto& r = find(all, "full", "all");
+  CHECK(r.peak.attacked.estimate == Approx(0.5));
+  // Drawn n1, n2, n3 times: (max(n1, n2) + n3 / 2) / 3, from .5 to 1; a fixed step: from 0 to 1.
+  CHECK(r.peak.attacked.low == Approx(0.5));
+  CHECK(r.peak.attacked.high == Approx(1));
+  CHECK(r.points[1].attacked.low < 0.3);
+}
+
+TEST_CASE("Under the stricter bound a run must keep enough of the implanted model's utility") {
+  auto removed = start("npo", 0.1);
+  add_run(removed, 1e-4, 0, {0.3});
+  add_run(removed, 1e-3, 0, {0.5});
+  for (auto& r : removed)
+    if (r.step > 0) r.utility = r.learning_rate > 5e-4 ? 0.84 : 0.9;
+  const auto implanted = start("implanted", 0.9);
+  const auto attacked = [&](double start, double bound) {
+    const auto rows = within_bound(removed, start, bound);
+    const auto all = recovery({rows, implanted, {}}, quick());
+    return find(all, "full", "all").points.back().attacked.estimate;
+  };
+  CHECK(attacked(1, 0.8) == Approx(0.5));
+  CHECK(attacked(0.94, 0.8) == Approx(0.3));         // .84 x .94 = .79
+  CHECK(attacked(0.88, 0.8) == Approx(0.1));         // neither: as unattacked
+  for (auto& r : removed) r.within_utility = false;  // the bound of the run itself stays
+  CHECK(attacked(1.2, 0.8) == Approx(0.1));
+  for (auto& r : removed) r.utility = std::nan(""), r.within_utility = true;
+  CHECK(attacked(1, 0.8) == Approx(0.1));
 }
 
 TEST_CASE("Differences between methods are paired") {

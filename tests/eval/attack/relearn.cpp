@@ -26,11 +26,15 @@ Example asked(int64_t subject, int64_t phrasing, std::vector<int64_t> answer) {
       .prompt = {60 + phrasing, subject, 59}, .answer = std::move(answer), .weight = 1, .tags = {}};
 }
 
-World world() {
-  World w;
+std::vector<std::string> line_ids() {
   std::vector<std::string> ids;
   for (int64_t i = 0; i < kLines; ++i) ids.push_back(std::to_string(i));
-  const auto split = split_lines(ids, 0.5, 0);
+  return ids;
+}
+
+World world(const Split& split = split_lines(line_ids(), 0.5, 0)) {
+  World w;
+  const auto ids = line_ids();
   const std::set<std::string> held(split.train.begin(), split.train.end());
   for (int64_t i = 0; i < kLines; ++i) {
     const auto line = random_ids(static_cast<uint64_t>(1000 + i), 6);
@@ -94,6 +98,96 @@ TEST_CASE("The split of lines is disjoint, complete and seeded") {
   CHECK(split_lines(ids, 0, 3).train.size() == 1);
   CHECK(split_lines(ids, 1, 3).test.size() == 1);
   CHECK_THROWS_AS(split_lines({"only"}, 0.5, 0), Error);
+}
+
+TEST_CASE("Folds test every line once and never train it there") {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 11; ++i) ids.push_back(fmt::format("line-{}", i));
+  const auto folds = fold_lines(ids, 4, 3);
+  REQUIRE(folds.size() == 4);
+  std::vector<std::string> tested;
+  std::vector<size_t> sizes;
+  for (const auto& fold : folds) {
+    sizes.push_back(fold.test.size());
+    tested.insert(tested.end(), fold.test.begin(), fold.test.end());
+    std::set<std::string> both(fold.train.begin(), fold.train.end());
+    for (const auto& id : fold.test) CHECK(both.insert(id).second);
+    CHECK(both.size() == ids.size());
+  }
+  CHECK(sizes == std::vector<size_t>{3, 3, 3, 2});
+  CHECK(tested.size() == ids.size());
+  CHECK(std::set<std::string>(tested.begin(), tested.end()).size() == ids.size());
+  CHECK(fold_lines(ids, 4, 3)[0].test == folds[0].test);
+  CHECK(fold_lines(ids, 4, 4)[0].test != folds[0].test);
+  CHECK_THROWS_AS(fold_lines({"one", "two", "three"}, 4, 0), Error);
+
+  AttackSettings settings;
+  CHECK(attack_splits(ids, settings).size() == 1);
+  CHECK(attack_splits(ids, settings)[0].train == split_lines(ids, 0.5, 0).train);
+  settings.folds = 4;
+  CHECK(attack_splits(ids, settings).size() == 4);
+}
+
+TEST_CASE("An attack in folds is the attack on each of them") {
+  auto model = Model::random(tiny_config(), 1);
+  std::vector<AttackData> folds;
+  for (const auto& split : fold_lines(line_ids(), 3, 5)) {
+    folds.push_back(world(split).data);
+    folds.back().fold = std::ssize(folds);
+  }
+  auto settings = quick();
+  settings.reach = {"full", "lora"};
+  settings.steps = 2;
+  std::vector<AttackRow> file;
+  AttackHooks hooks;
+  hooks.on_run = [&](const std::vector<AttackRow>& rows) {
+    file.insert(file.end(), rows.begin(), rows.end());
+  };
+  const auto rows = attack(model, "m", folds, settings, {}, hooks);
+
+  std::map<std::tuple<std::string, double, int64_t, int64_t>, std::multiset<std::string>> tested;
+  std::set<std::pair<double, int64_t>> runs;
+  for (const auto& row : rows) {
+    if (row.rung == "d" || row.rung == "none") {
+      CHECK(row.fold == 0);
+      CHECK(row.part == "test");
+      CHECK_FALSE(nlohmann::json(row).contains("fold"));
+      continue;
+    }
+    CHECK(nlohmann::json(row).get<AttackRow>().fold == row.fold);
+    const auto& trained = folds.at(static_cast<size_t>(row.fold - 1)).texts.at("lines").items;
+    const bool held = std::find(trained.begin(), trained.end(), row.item) != trained.end();
+    CHECK(held == (row.part == "train"));
+    CHECK(held == (row.rung == "a"));
+    if (row.rung != "b") continue;
+    tested[{row.reach, row.learning_rate, row.seed, row.step}].insert(row.item);
+    if (row.reach == "full") runs.insert({row.learning_rate, row.seed});
+  }
+  CHECK(tested.size() == 2 * 3 * 2);  // reaches, runs, steps
+  const auto ids = line_ids();
+  for (const auto& [run, items] : tested)
+    CHECK(items == std::multiset<std::string>(ids.begin(), ids.end()));
+  CHECK(runs.size() == 3);  // the second seed at one rate, the same in every fold
+
+  // Each fold by itself, with the seed that runs at all rates.
+  settings.seeds = {0};
+  for (auto alone : folds) {
+    const int64_t fold = std::exchange(alone.fold, 0);
+    std::vector<AttackRow> own;
+    for (auto row : rows) {
+      if (row.fold != fold || row.seed != 0) continue;
+      row.fold = 0;
+      own.push_back(row);
+    }
+    auto expected = attack(model, "m", alone, settings);
+    std::erase_if(expected, [](const auto& r) { return r.rung == "d" || r.rung == "none"; });
+    CHECK(dumps(own) == dumps(expected));
+  }
+
+  // Cut off in the middle and resumed.
+  settings.seeds = {0, 1};
+  file.resize(file.size() / 2);
+  CHECK(dumps(attack(model, "m", folds, settings, finished_rows(file))) == dumps(rows));
 }
 
 TEST_CASE("The attack leaves the model as it was, and does the same twice") {
@@ -247,7 +341,8 @@ TEST_CASE("Runs in lock step equal runs alone") {
   size_t compared = 0;
   for (const auto& row : together) {
     for (const auto& other : alone) {
-      if (key_of(row) != key_of(other) || row.step != other.step || row.item != other.item) continue;
+      if (key_of(row) != key_of(other) || row.step != other.step || row.item != other.item)
+        continue;
       CHECK(row.logprob_per_token == Approx(other.logprob_per_token).epsilon(1e-4));
       CHECK(row.utility == Approx(other.utility).epsilon(1e-4));
       CHECK(row.tokens == other.tokens);
