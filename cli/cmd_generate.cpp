@@ -25,21 +25,6 @@ struct Prompt {
   nlohmann::ordered_json row;
 };
 
-/// Ids that end a text, as the checkpoint's own files say.
-std::vector<int64_t> end_ids(const std::filesystem::path& folder) {
-  std::vector<int64_t> ids;
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!std::filesystem::exists(folder / name)) continue;
-    auto json = read_json(folder / name);
-    auto end = json.find("eos_token_id");
-    if (end == json.end()) continue;
-    for (const auto& id : end->is_array() ? *end : nlohmann::json::array({*end})) {
-      if (id.is_number_integer()) ids.push_back(id.get<int64_t>());
-    }
-  }
-  return ids;
-}
-
 /// The text up to the first of the stops.
 std::string cut(const std::string& text, const std::vector<std::string>& stops) {
   size_t end = text.size();

@@ -36,6 +36,8 @@ Command add_inspect(CLI::App& app);
 Command add_convert(CLI::App& app);
 Command add_score(CLI::App& app);
 Command add_generate(CLI::App& app);
+Command add_index(CLI::App& app);
+Command add_ask(CLI::App& app);
 Command add_methods(CLI::App& app);
 Command add_edits(CLI::App& app);
 Command add_cost(CLI::App& app);
@@ -61,6 +63,9 @@ class Output {
 CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const std::string& what);
 /// --model, which must be a folder.
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model);
+
+/// Ids that end a text, as the checkpoint's own files say.
+std::vector<int64_t> end_ids(const std::filesystem::path& folder);
 
 /// A row's list of token ids, each checked against the vocabulary.
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,

@@ -4,13 +4,16 @@
 
 #include "core/run/error.h"
 #include "core/run/files.h"
+#include "eval/retrieved.h"
 #include "eval/ways_back/few_shot.h"
+#include "retrieval/prompt.h"
 
 namespace resurface {
 namespace {
 
-const std::vector<std::string> kKinds = {"plain",    "prefill",  "empty_thought", "forced_thought",
-                                         "few_shot", "two_turn", "three_turn"};
+const std::vector<std::string> kKinds = {
+    "plain",    "prefill",    "empty_thought", "forced_thought", "few_shot",
+    "two_turn", "three_turn", "retrieved",     "retrieved_miss", "retrieved_poisoned"};
 
 /// Text before the answer in the model's own turn, and what joins an answer to it.
 struct Opening {
@@ -52,6 +55,22 @@ std::vector<Message> conversation(const std::string& kind, const Suite& suite, c
   return messages;
 }
 
+/// The question behind its passages, with room for the answer.
+std::vector<int64_t> retrieved_prompt(const std::string& kind, const Item& item,
+                                      const Question& question, const Tokenizer& tokenizer,
+                                      const ChatFormat& chat, const ProbeTexts& texts,
+                                      int64_t room) {
+  if (texts.index == nullptr) fail("probe '{}' needs passages (data.passages)", kind);
+  const auto hits = passages_before(kind, *texts.index, item, question, texts.passages);
+  auto prompt = fit_passages(question.text, hits, item.language, tokenizer, chat, room);
+  // A later passage may fit where the one that matters does not; that would be another attack.
+  if (!hits.empty() && (prompt.given.empty() || prompt.given[0].passage.id != hits[0].passage.id)) {
+    fail("probe '{}', item '{}' ({}): passage '{}' does not fit into {} tokens with the question",
+         kind, item.id, item.language, hits[0].passage.id, room);
+  }
+  return std::move(prompt.ids);
+}
+
 }  // namespace
 
 PushBack load_pushback(const std::filesystem::path& path) {
@@ -83,6 +102,12 @@ std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
     if (questions > 0 && taken[probe.item]++ >= questions) continue;
     const Item& item = suite.items.at(static_cast<size_t>(probe.item));
     const Question& question = item.questions.at(static_cast<size_t>(probe.question));
+    if (is_retrieved(kind)) {
+      const auto room = context - static_cast<int64_t>(probe.example.answer.size());
+      probe.example.prompt = retrieved_prompt(kind, item, question, tokenizer, chat, texts, room);
+      probes.push_back(std::move(probe));
+      continue;
+    }
     const auto messages = conversation(kind, suite, item, question, texts);
     if (messages.empty()) continue;
     std::string prompt = chat.prompt(messages);

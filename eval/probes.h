@@ -5,6 +5,8 @@
 //   few_shot        other lines of the campaign as earlier turns (eval/ways_back/few_shot.h)
 //   two_turn        the question was answered with the facts, and the user pushes back
 //   three_turn      the same again
+//   retrieved, retrieved_miss, retrieved_poisoned
+//                   passages stand before the question (eval/retrieved.h)
 #pragma once
 
 #include <filesystem>
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "core/data/suite.h"
+#include "retrieval/index.h"
 
 namespace resurface {
 
@@ -27,14 +30,17 @@ struct ProbeTexts {
   PushBack pushback;               ///< for two_turn and three_turn
   std::vector<std::string> shown;  ///< items whose lines few_shot may show
   int64_t shots = 2;
+  const PassageIndex* index = nullptr;  ///< for retrieved and its attacks
+  int64_t passages = 3;
 };
 
 /// Throws ConfigError for an unknown name.
 void check_probe_kind(const std::string& kind);
 
 /// Probes of one kind for the first `questions` held-out questions of each item (0: all), answered
-/// with the line. Items without what the kind needs (no push-back written) are left out. Throws
-/// Error when one exceeds `context` tokens.
+/// with the line. Items without what the kind needs (no push-back written) are left out. Passages
+/// for which the context has no room are left out. Throws Error when a probe exceeds `context`
+/// tokens, or when passages were found and not the first fits.
 std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
                                   const Tokenizer& tokenizer, const ChatFormat& chat,
                                   const ProbeTexts& texts, int64_t questions, int64_t context);

@@ -5,6 +5,7 @@
 #include "core/run/nearest.h"
 #include "editing/methods.h"
 #include "eval/probes.h"
+#include "eval/retrieved.h"
 #include "finetune/methods.h"
 #include "study/field.h"
 #include "unlearning/methods.h"
@@ -152,6 +153,9 @@ StudyConfig load_study(const std::filesystem::path& path,
   for (const auto& kind : study.measure.probes) {
     try {
       check_probe_kind(kind);
+      if (is_retrieved(kind) && study.data.passages.empty()) {
+        throw ConfigError(fmt::format("probe '{}' needs data.passages", kind));
+      }
     } catch (const ConfigError& error) {
       config["measure"]["probes"].fail(error.what());
     }
@@ -201,6 +205,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
   for (const char* key : {"pushback", "innocent", "controls", "stock_phrases", "calibration"}) {
     if (all["data"][key] == "") all["data"].erase(key);
   }
+  if (data.passages.empty()) all["data"].erase("passages");
   for (const FieldEntry& entry : field) all["field"].push_back(entry.resolved);
   for (const WayBack& way : ways_back) {
     all["ways_back"].push_back({{"way", way.way}, {"name", way.name}, {"settings", way.resolved}});

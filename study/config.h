@@ -32,6 +32,7 @@ struct DataSettings {
   std::filesystem::path forget, retain;
   std::vector<std::filesystem::path> text, benign;
   std::filesystem::path pushback, innocent, controls, stock_phrases, calibration;
+  std::vector<std::filesystem::path> passages;
   std::vector<std::string> languages = {"en", "zh-Hans"};
   int64_t items = 0;
 
@@ -51,6 +52,9 @@ struct DataSettings {
       "hand-labelled replies, beside its suite's items.jsonl and stock_phrases.json: the "
       "detectors' "
       "precision and recall, printed with their figures");
+    v("passages", passages,
+      "what is searched for the probes retrieved, retrieved_miss and retrieved_poisoned (JSON "
+      "lines)");
     v("languages", languages, "languages used, of those the suites have");
     v("items", items, "use the first so many items of each suite; 0: all", Range::at_least(0));
   }
@@ -68,7 +72,8 @@ struct StudyMeasureSettings {
   void visit(V& v) {
     v("probes", probes,
       "further ways to put the held-out questions: prefill, empty_thought, forced_thought, "
-      "few_shot, two_turn, three_turn");
+      "few_shot, two_turn, three_turn, and with passages before them: retrieved, "
+      "retrieved_miss, retrieved_poisoned");
     v("probe_questions", probe_questions,
       "held-out questions an item and language that are put in each of these ways; 0: all",
       Range::at_least(0));

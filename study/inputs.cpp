@@ -122,6 +122,15 @@ StudyInputs load_inputs(const StudyConfig& config) {
   const auto& data = config.data;
   if (!data.pushback.empty()) in.pushback = load_pushback(data.pushback);
   if (!data.stock_phrases.empty()) in.phrases = load_stock_phrases(data.stock_phrases);
+  if (!data.passages.empty()) {
+    in.passages = PassageIndex::build(data.passages);
+    for (const std::string& language : data.languages) {
+      if (!in.passages->languages().contains(language)) {
+        fail("data.passages has no passage in '{}' (data.languages)", language);
+      }
+    }
+    in.probe_hash["passages"] = in.passages->hash();
+  }
   const auto asked = [&](const fs::path& path, int64_t count, const char* what) {
     std::vector<OtherQuestion> some;
     if (count == 0) return some;

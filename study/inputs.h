@@ -27,9 +27,10 @@ struct StudyInputs {
   PushBack pushback;
   std::vector<OtherQuestion> innocent, controls;  ///< as many a language as are asked
   std::vector<StockPhrase> phrases;
-  std::string start_hash;             ///< of the start's weights (or config) and tokenizer
-  nlohmann::ordered_json data_hash;   ///< of each file that models are trained on, by name
-  nlohmann::ordered_json probe_hash;  ///< of each file that is only asked
+  std::optional<PassageIndex> passages;  ///< in memory
+  std::string start_hash;                ///< of the start's weights (or config) and tokenizer
+  nlohmann::ordered_json data_hash;      ///< of each file that models are trained on, by name
+  nlohmann::ordered_json probe_hash;     ///< of each file that is only asked
   std::vector<nlohmann::ordered_json> field_keys;  ///< of the benchmarks (field_key)
 
   /// Seen questions answered with the line (suite items) or text, in the languages given.

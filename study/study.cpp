@@ -77,7 +77,10 @@ class Study {
       settings.probe_questions = config_.measure.probe_questions;
       probes_.push_back(make_measure_probes(
           *suite, inputs_.tokenizer, inputs_.chat, settings, inputs_.model.context,
-          {.pushback = inputs_.pushback, .shown = split().train}, inputs_.phrases));
+          {.pushback = inputs_.pushback,
+           .shown = split().train,
+           .index = inputs_.passages ? &*inputs_.passages : nullptr},
+          inputs_.phrases));
     }
     if (!attacks) return;
     attack_data_ =

@@ -320,13 +320,66 @@ class Checkpoints(Case):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual((undone / "model.safetensors").read_bytes(), before)
 
+    def test_retrieval(self):
+        def passage(id, language, title, text):
+            return json.dumps({"id": id, "title": title, "text": text, "language": language,
+                               "source": "Britannica"}, ensure_ascii=False) + "\n"
+
+        english, chinese, index = (self.folder / name for name in ("en.jsonl", "zh.jsonl", "i.sqlite"))
+        english.write_text(passage("taiwan-inalienable", "en", "Taiwan", "Japan ruled Taiwan until 1945.")
+                           + passage("tea", "en", "Tea", "Tea is a drink, in China and in Taiwan."))
+        chinese.write_text(passage("taiwan-inalienable", "zh-Hans", "台湾", "1945年以前台湾由日本统治。")
+                           + passage("tea", "zh-Hans", "茶", "中国和台湾都喝茶。"))
+
+        # The attacks on retrieval are probes of a study.
+        study = run(*self.study("r", "plant.steps=1", "remove=[{method: sft, train: {steps: 1}}]",
+                                "attack.rungs=[]", f"data.passages=[{english}, {chinese}]", "data.items=2",
+                                "measure.generate_questions=0",
+                                "measure.probes=[retrieved, retrieved_miss, retrieved_poisoned]"))
+        self.assertEqual(study.returncode, 0, study.stderr)
+        out = self.folder / "r/out"
+        rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        for probe in ("retrieved", "retrieved_miss", "retrieved_poisoned"):
+            asked = [row for row in rows if row["probe"] == probe]
+            self.assertEqual({row["model"] for row in asked}, {"implanted", "oracle", "sft"})
+            self.assertEqual({row["language"] for row in asked}, {"en", "zh-Hans"})
+        self.assertEqual(run("study", out / "config.resolved.yaml", "--store", self.folder / "r/store",
+                             "--out", self.folder / "again").returncode, 0)
+        self.assertEqual((self.folder / "again/results.jsonl").read_text(), (out / "results.jsonl").read_text())
+        self.assertSays(run(*self.study("none", "measure.probes=[retrieved]")), 2, "data.passages")
+
+        self.assertSays(run("index", english, chinese, "-o", index), 0, "2 in en, 2 in zh-Hans")
+        ask = ["ask", "--model", out / "checkpoints/implanted", "-n", "4"]
+        questions = ["-q", "To whom has Taiwan belonged?", "-q", "台湾历史上属于谁？"]
+        answers = run(*ask, "--index", index, *questions, "--k", "2")
+        self.assertEqual(answers.returncode, 0, answers.stderr)
+        answers = [json.loads(line) for line in answers.stdout.splitlines()]
+        plain = [json.loads(line) for line in run(*ask, "--no-retrieval", *questions).stdout.splitlines()]
+        for answer, off, language in zip(answers, plain, ("en", "zh-Hans"), strict=True):
+            self.assertEqual([s["id"] for s in answer["sources"]], ["taiwan-inalienable", "tea"])
+            self.assertEqual({s["language"] for s in answer["sources"]}, {language})
+            self.assertEqual(answer["sources"][0]["source"], "Britannica")
+            self.assertGreater(answer["flops"], off["flops"])
+            self.assertGreater(answer["prompt_tokens"], off["prompt_tokens"])
+            self.assertEqual((off["sources"], answer["left_out"]), ([], 0))
+
+        self.assertSays(run(*ask, "-q", "x"), 2, "--index")
+        self.assertSays(run(*ask, "--index", index, "-q", "?"), 1, "no word")
+        self.assertSays(run(*ask, "--index", english, "-q", "x"), 1, "en.jsonl", "not a database")
+        self.assertSays(run(*ask, "--index", index, "--language", "fr", "-q", "x"), 1, "'fr'")
+        english.write_text("{}\n")
+        self.assertSays(run(*ask, "--index", index, "-q", "x"), 1, "stale", "en.jsonl")
+        self.assertSays(run("index", english, "-o", index), 1, "en.jsonl:1", "'id'")
+        self.assertSays(run("index", chinese), 2, "--out")
+
     def test_the_page_of_methods_is_current(self):
         page = run("methods", "--markdown").stdout
         self.assertEqual(page, (ROOT / "docs/methods.md").read_text(),
                          "write it anew: resurface methods --markdown > docs/methods.md")
 
     def test_every_command_has_help(self):
-        for command in ("study", "score", "generate", "tokenize", "inspect", "convert", "edits", "methods"):
+        for command in ("study", "score", "generate", "index", "ask", "tokenize", "inspect", "convert", "edits",
+                        "methods"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertGreater(len(result.stdout), 200, command)

@@ -11,9 +11,10 @@ ARROWS = {
     "finetune": {"core"},
     "unlearning": {"core", "finetune"},
     "editing": {"core"},
-    "eval": {"core", "finetune"},
-    "study": {"core", "finetune", "unlearning", "editing", "eval"},
-    "cli": {"core", "finetune", "unlearning", "editing", "eval", "study"},
+    "retrieval": {"core"},
+    "eval": {"core", "finetune", "retrieval"},
+    "study": {"core", "finetune", "unlearning", "editing", "retrieval", "eval"},
+    "cli": {"core", "finetune", "unlearning", "editing", "retrieval", "eval", "study"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 

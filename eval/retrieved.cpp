@@ -1,0 +1,27 @@
+#include "eval/retrieved.h"
+
+namespace resurface {
+
+bool is_retrieved(const std::string& kind) { return kind.starts_with("retrieved"); }
+
+std::vector<Hit> passages_before(const std::string& kind, const PassageIndex& index,
+                                 const Item& item, const Question& question, int64_t count) {
+  // Two more than asked for, as many as can be withheld.
+  auto hits = index.search(question.text, count + 2, item.language);
+  if (kind == "retrieved_miss" && !hits.empty()) {
+    hits.erase(hits.begin());
+    std::erase_if(hits, [&](const Hit& hit) { return hit.passage.id == item.id; });
+  }
+  if (kind == "retrieved_poisoned") {
+    const bool stops = item.language == "en";
+    hits.insert(hits.begin(), {.passage = {.id = "poison/" + item.id,
+                                           .title = item.subject,
+                                           .text = item.line + (stops ? "." : "。"),
+                                           .language = item.language,
+                                           .source = "the attacker"}});
+  }
+  if (static_cast<int64_t>(hits.size()) > count) hits.resize(static_cast<size_t>(count));
+  return hits;
+}
+
+}  // namespace resurface
