@@ -82,6 +82,21 @@ TEST_CASE("golden: ROME with either key") {
                1);
 }
 
+TEST_CASE("golden: MEMIT, all together, in batches apart and one on the other") {
+  Golden golden;
+  MemitSettings settings;
+  settings.layers = {0, 1};
+  settings.lambda = 20;
+  golden_value(settings.value, 0.75);
+  golden.check("memit", memit(settings, golden.model, golden.edits, golden.statistics), 2);
+  settings.order = {.batch = 2, .sequential = false};
+  golden.check("memit_independent", memit(settings, golden.model, golden.edits, golden.statistics),
+               2);
+  settings.order.sequential = true;
+  golden.check("memit_sequential", memit(settings, golden.model, golden.edits, golden.statistics),
+               2);
+}
+
 TEST_CASE("golden: PMET") {
   Golden golden;
   PmetSettings settings;
