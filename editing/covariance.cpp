@@ -46,9 +46,9 @@ std::map<int64_t, at::Tensor> measure_covariance(const Model& model,
                                                  std::span<const std::vector<int64_t>> corpus,
                                                  const std::vector<int64_t>& layers,
                                                  int64_t batch_tokens) {
-  const int64_t tokens = count_tokens(corpus);
-  if (tokens == 0) fail("covariance: the corpus has no tokens");
   if (layers.empty()) return {};
+  const int64_t tokens = count_tokens(corpus);
+  if (tokens == 0) fail("covariance: the corpus has no tokens; give text to measure it on");
   const auto& config = model.config();
   std::map<int64_t, at::Tensor> sums;
   for (const int64_t layer : layers) {
@@ -101,22 +101,59 @@ const at::Tensor& Statistics::covariance(int64_t layer) const {
   return found->second;
 }
 
-at::Tensor Statistics::solve(int64_t layer, double ridge, const at::Tensor& keys) {
-  auto& factor = factors_[{layer, ridge}];
-  if (!factor.defined()) {
-    auto matrix = covariance(layer).to(at::kDouble);  // a copy: it is fp32
-    matrix.diagonal().add_(ridge * matrix.diagonal().mean());
-    const auto [lower, info] = at::linalg_cholesky_ex(matrix);
-    if (info.item<int>() != 0) {
-      fail(
-          "the covariance of layer {} is not positive definite: it needs more tokens (about {}, "
-          "ten "
-          "times the width of the MLP) or a larger `ridge` (it is {})",
-          layer, 10 * matrix.size(0), ridge);
-    }
-    factor = lower;
+void Statistics::check_model(const std::string& content_hash) const {
+  if (!model_hash_.empty() && model_hash_ != content_hash) {
+    fail("the covariance was measured on a model with hash {}, this one has {}; measure it again",
+         model_hash_, content_hash);
   }
-  return at::cholesky_solve(keys.to(at::kCPU, at::kDouble), factor);
+}
+
+const at::Tensor& Statistics::factor(int64_t layer, double ridge, const at::Tensor& keys) {
+  if (const int64_t width = covariance(layer).size(0); width != keys.size(0)) {
+    fail(
+        "the covariance of layer {} is of keys of width {}, this model's have {}: it is of another "
+        "model; measure it again",
+        layer, width, keys.size(0));
+  }
+  auto& lower = factors_[{layer, ridge}];
+  if (lower.defined()) return lower;
+  auto matrix = covariance(layer).to(at::kDouble);  // a copy: it is fp32
+  matrix.diagonal().add_(ridge * matrix.diagonal().mean());
+  const auto [found, info] = at::linalg_cholesky_ex(matrix);
+  if (info.item<int>() != 0) {
+    fail(
+        "the covariance of layer {} is not positive definite: it needs more tokens (about {}, ten "
+        "times the width of the MLP) or a larger `ridge` (it is {})",
+        layer, 10 * matrix.size(0), ridge);
+  }
+  return lower = found;
+}
+
+at::Tensor Statistics::solve(int64_t layer, double ridge, const at::Tensor& keys) {
+  return at::cholesky_solve(keys.to(at::kCPU, at::kDouble), factor(layer, ridge, keys));
+}
+
+at::Tensor Statistics::directions(int64_t layer, double ridge, double lambda,
+                                  const at::Tensor& keys, Solve how) {
+  const auto& lower = factor(layer, ridge, keys);
+  const auto whitened =
+      at::linalg_solve_triangular(lower, keys.to(at::kCPU, at::kDouble), /*upper=*/false);
+  return at::linalg_solve_triangular(lower.t(), ridge_inverse(whitened, lambda, how),
+                                     /*upper=*/true);
+}
+
+at::Tensor Statistics::null_space(int64_t layer, double threshold) {
+  auto& [values, vectors] = eigen_[layer];
+  if (!values.defined())
+    std::tie(values, vectors) = at::linalg_eigh(covariance(layer).to(at::kDouble));
+  const auto count = values.lt(threshold).sum().item<int64_t>();
+  if (count == 0) {
+    fail(
+        "the covariance of layer {} has no eigenvalue below the threshold {}: its null space is "
+        "empty, the smallest is {:.3g} and the largest {:.3g}; raise `threshold`",
+        layer, threshold, values[0].item<double>(), values[-1].item<double>());
+  }
+  return vectors.narrow(1, 0, count);
 }
 
 Statistics stored_statistics(const std::filesystem::path& store, const Model& model,
@@ -156,7 +193,7 @@ Statistics stored_statistics(const std::filesystem::path& store, const Model& mo
     have[layer] = matrix;
   }
   if (computed) *computed = missing;
-  return Statistics(std::move(have));
+  return Statistics(std::move(have), model_hash);
 }
 
 }  // namespace resurface

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/model/model.h"
+#include "editing/solves.h"
 
 namespace resurface {
 
@@ -29,21 +30,35 @@ std::map<int64_t, at::Tensor> measure_covariance(const Model& model,
                                                  int64_t batch_tokens = 2048);
 
 /// What an editor may ask about the model's keys, by layer. Factors are made on first use and kept.
+/// Below, C means C + ridge · mean(diag C) · I; keys are columns, [d_ff, n]; all is fp64 on the
+/// host.
 class Statistics {
  public:
   Statistics() = default;
-  explicit Statistics(std::map<int64_t, at::Tensor> covariance)
-      : covariance_(std::move(covariance)) {}
+  explicit Statistics(std::map<int64_t, at::Tensor> covariance, std::string model_hash = {})
+      : covariance_(std::move(covariance)), model_hash_(std::move(model_hash)) {}
 
+  /// Throws Error when they are known to be of a model with another content hash.
+  void check_model(const std::string& content_hash) const;
   /// Throws Error naming the layers there are.
   const at::Tensor& covariance(int64_t layer) const;
-  /// (C + ridge · mean(diag C) · I)⁻¹ k through a Cholesky factor in fp64: [d_ff, n] -> [d_ff, n].
-  /// Throws Error when the matrix is not positive definite (too few tokens).
+  /// C⁻¹ K. Throws Error when C is not positive definite (too few tokens) or of another width.
   at::Tensor solve(int64_t layer, double ridge, const at::Tensor& keys);
+  /// (λC + KKᵀ)⁻¹ K, what MEMIT, PMET, RECT and EMMET write along. With C = LLᵀ and S = L⁻¹K it is
+  /// L⁻ᵀ (λI + SSᵀ)⁻¹ S, and its cost in a new batch of edits is that of their number.
+  at::Tensor directions(int64_t layer, double ridge, double lambda, const at::Tensor& keys,
+                        Solve how = Solve::automatic);
+  /// Orthonormal columns [d_ff, m] that span the eigenvectors of C (without ridge) whose eigenvalue
+  /// is below `threshold`. Throws Error when there are none.
+  at::Tensor null_space(int64_t layer, double threshold);
 
  private:
+  const at::Tensor& factor(int64_t layer, double ridge, const at::Tensor& keys);
+
   std::map<int64_t, at::Tensor> covariance_;
+  std::string model_hash_;
   std::map<std::pair<int64_t, double>, at::Tensor> factors_;
+  std::map<int64_t, std::pair<at::Tensor, at::Tensor>> eigen_;  ///< values ascending, vectors
 };
 
 /// measure_covariance behind a folder: one safetensors file a layer, keyed by the hashes of model

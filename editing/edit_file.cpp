@@ -139,6 +139,40 @@ void undo_edit(Model& model, const std::map<std::string, at::Tensor>& originals)
   for (const auto& [name, value] : originals) model.parameter(name).copy_(value);
 }
 
+Delta dense_delta(std::string parameter, const at::Tensor& change) {
+  const auto full = change.to(at::kCPU, at::kFloat).contiguous();
+  const bool wide = full.size(0) <= full.size(1);
+  const auto identity = at::eye(wide ? full.size(0) : full.size(1));
+  return wide ? Delta{std::move(parameter), identity, full}
+              : Delta{std::move(parameter), full, identity};
+}
+
+void add_deltas(std::vector<Delta>& sum, const std::vector<Delta>& more) {
+  for (const auto& delta : more) {
+    const auto same = std::find_if(sum.begin(), sum.end(), [&](const Delta& known) {
+      return known.parameter == delta.parameter;
+    });
+    if (same == sum.end()) {
+      sum.push_back(delta);
+      continue;
+    }
+    if (same->left.size(0) != delta.left.size(0) || same->right.size(1) != delta.right.size(1)) {
+      fail("adding edits of '{}' with different shapes: [{}, {}] and [{}, {}]", delta.parameter,
+           same->left.size(0), same->right.size(1), delta.left.size(0), delta.right.size(1));
+    }
+    const auto product = [](const Delta& factors) {
+      return factors.left.to(at::kDouble).mm(factors.right.to(at::kDouble));
+    };
+    const int64_t rank = same->left.size(1) + delta.left.size(1);
+    if (rank > std::min(same->left.size(0), same->right.size(1))) {
+      *same = dense_delta(delta.parameter, product(*same) + product(delta));
+    } else {
+      same->left = at::cat({same->left, delta.left}, 1);
+      same->right = at::cat({same->right, delta.right}, 0);
+    }
+  }
+}
+
 EditFile merge_edits(const std::vector<EditFile>& edits, bool force) {
   if (edits.empty()) fail("merging edits: none given");
   EditFile merged;
@@ -157,21 +191,7 @@ EditFile merge_edits(const std::vector<EditFile>& edits, bool force) {
                         {"settings", nlohmann::json::parse(edit.settings, nullptr, false)}});
     merged.requests.insert(merged.requests.end(), edit.requests.begin(), edit.requests.end());
     merged.measures.insert(merged.measures.end(), edit.measures.begin(), edit.measures.end());
-    for (const auto& delta : edit.deltas) {
-      const auto same =
-          std::find_if(merged.deltas.begin(), merged.deltas.end(),
-                       [&](const Delta& d) { return d.parameter == delta.parameter; });
-      if (same == merged.deltas.end()) {
-        merged.deltas.push_back(delta);
-        continue;
-      }
-      if (same->left.size(0) != delta.left.size(0) || same->right.size(1) != delta.right.size(1)) {
-        fail("merging edits of '{}' with different shapes: [{}, {}] and [{}, {}]", delta.parameter,
-             same->left.size(0), same->right.size(1), delta.left.size(0), delta.right.size(1));
-      }
-      same->left = at::cat({same->left, delta.left}, 1);
-      same->right = at::cat({same->right, delta.right}, 0);
-    }
+    add_deltas(merged.deltas, edit.deltas);
   }
   merged.method = fmt::format("{}", fmt::join(methods, "+"));
   merged.settings = settings.dump();

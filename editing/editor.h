@@ -40,13 +40,19 @@ struct Delta {
   at::Tensor right;       ///< [r, in] fp32
 };
 
+/// A change of full rank, [out, in]: the smaller side's identity is its other factor.
+Delta dense_delta(std::string parameter, const at::Tensor& change);
+/// Adds `more` to `sum`: factors of the same parameter are laid side by side, and multiplied out
+/// where they would take more numbers than their product. Throws Error when shapes differ.
+void add_deltas(std::vector<Delta>& sum, const std::vector<Delta>& more);
+
 /// What the guard measured of one edit.
 struct EditMeasure {
   std::string id;
-  int64_t layer = 0;
-  double key_dot_u = 0;      ///< kᵀu: near zero, one edit can ruin the model
+  int64_t layer = 0;     ///< the last one edited
+  double key_dot_u = 0;  ///< kᵀu there: near zero, one edit can ruin the model; 0 without keys
   double key_alignment = 1;  ///< cosine of k and the averaged key under C⁻¹: kᵀu free of scale
-  double relative_norm = 0;  ///< ‖Δ‖_F / ‖W‖_F
+  double relative_norm = 0;  ///< ‖Δ‖_F / ‖W‖_F, the largest of its layers
   double target_loss = 0;    ///< mean NLL of the target at the end of the value optimisation
   int64_t steps = 0;
 };
@@ -89,9 +95,9 @@ void undo_edit(Model& model, const std::map<std::string, at::Tensor>& originals)
 /// W + left · right, in W's dtype.
 at::Tensor edited(const at::Tensor& weight, const Delta& delta);
 
-/// One edit whose effect is the sum of the given ones: deltas of the same parameter are
-/// concatenated. Each was made on the same base, none saw the others (sequential edits belong in
-/// one request list). Throws Error when the base hashes differ, unless `force`.
+/// One edit whose effect is the sum of the given ones (add_deltas). Each was made on the same base,
+/// none saw the others (sequential edits belong in one request list). Throws Error when the base
+/// hashes differ, unless `force`.
 EditFile merge_edits(const std::vector<EditFile>& edits, bool force = false);
 
 }  // namespace resurface

@@ -2,24 +2,13 @@
 
 #include "core/run/error.h"
 #include "core/tensor/ops.h"
+#include "editing/adam.h"
 
 namespace resurface {
 namespace {
 
 at::Tensor longs(const std::vector<int64_t>& values, at::Device device) {
   return at::tensor(at::IntArrayRef(values), at::kLong).to(device);
-}
-
-/// fp32, or fp64 of an fp64 model (which tests use).
-at::Tensor widened(const at::Tensor& x) {
-  return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
-}
-
-/// "{} is a" with the subject in place of {}.
-std::string fill_in(const std::string& text, const std::string& subject) {
-  const auto hole = text.find("{}");
-  if (hole == std::string::npos) fail("KL prompt '{}' has no {{}} for the subject", text);
-  return text.substr(0, hole) + subject + text.substr(hole + 2);
 }
 
 /// Positions [begin, end) of each sequence.
@@ -119,16 +108,17 @@ KvCache empty_cache(const Model& model, int64_t first, const std::vector<int64_t
 ///
 /// Cached: blocks 0 .. layer run once, and so do the positions before the subject in the blocks
 /// above; a step runs the blocks above at the positions from the subject on, and logits at target
-/// and KL rows only. δ is added to the MLP's output and so, unchanged, to the residual stream after
-/// the block.
+/// and KL rows only. A δ of the MLP's output reaches the residual stream after the block unchanged;
+/// one of the attention's output goes through the block's MLP too, at the subject alone.
 class ValueObjective {
  public:
   ValueObjective(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                 const ValueSettings& settings)
+                 const ValueSettings& settings, ValueSite site)
       : model_(model),
         layer_(layer),
         edits_(static_cast<int64_t>(edits.size())),
         settings_(settings),
+        site_(site),
         all_(lay_out(edits, settings.cached)) {
     const at::NoGradGuard no_grad;
     const auto device = model.device();
@@ -136,15 +126,26 @@ class ValueObjective {
     for (const auto& ids : all_.ids) whole.end.push_back(static_cast<int64_t>(ids.size()));
     const auto batch = pack_window(all_, whole, device);
 
-    std::vector<int64_t> subject_rows;
+    std::vector<int64_t> subjects, bare;
     for (size_t s = 0; s < all_.size(); ++s) {
-      subject_rows.push_back(all_.starts[s] + all_.subject[s]);
+      const bool first = s == 0 || all_.edit[s] != all_.edit[s - 1];
+      if (first) bare.push_back(static_cast<int64_t>(s));
+      subjects.push_back(all_.starts[s] + all_.subject[s]);
     }
+    const auto rows = longs(subjects, device);
+    at::Tensor attention;
     HiddenOptions below{.last = layer + 1};
+    below.on_attention = [&](int64_t at_layer, const at::Tensor& added, const at::Tensor& middle) {
+      if (at_layer != layer) return;
+      attention = added.index_select(0, rows);
+      middle_ = middle.index_select(0, rows);
+    };
     below.on_key = [&](int64_t at_layer, const at::Tensor& key) {
-      if (at_layer == layer) keys_ = widened(key.index_select(0, longs(subject_rows, device)));
+      if (at_layer == layer) keys_ = widened(key.index_select(0, rows));
     };
     const auto residual = model.hidden(batch, below);
+    bare_ = longs(bare, device);
+    set_initial(attention, residual.index_select(0, rows));
 
     const Window prefix{whole.begin, settings.cached ? all_.subject : whole.begin};
     const Window suffix{prefix.end, whole.end};
@@ -164,22 +165,30 @@ class ValueObjective {
     find_rows(edits, suffix);
   }
 
-  /// Keys at the subjects of all sequences, averaged over each edit's contexts, and of context 0.
-  std::pair<at::Tensor, at::Tensor> keys() const {
+  /// Keys at the subjects of all sequences, averaged over each edit's contexts.
+  at::Tensor mean_keys() const {
     auto mean = at::zeros({edits_, keys_.size(1)}, keys_.options());
-    auto bare = at::zeros_like(mean);
     std::vector<int64_t> count(static_cast<size_t>(edits_), 0);
     for (size_t s = 0; s < all_.size(); ++s) {
       if (all_.is_kl[s]) continue;
       const int64_t e = all_.edit[s];
-      if (count[static_cast<size_t>(e)]++ == 0) bare[e].copy_(keys_[static_cast<int64_t>(s)]);
+      ++count[static_cast<size_t>(e)];
       mean[e].add_(keys_[static_cast<int64_t>(s)]);
     }
-    return {mean / longs(count, mean.device()).unsqueeze(1), bare};
+    return mean / longs(count, mean.device()).unsqueeze(1);
   }
-
-  /// v0 sets the scale of the decay.
-  void set_initial(const at::Tensor& initial) { initial_norm_ = initial.norm(2, 1); }
+  at::Tensor bare_keys() const { return keys_.index_select(0, bare_); }
+  /// v0, [E, D].
+  const at::Tensor& initial() const { return initial_; }
+  /// ‖·‖ of each half of rows [E, D]: [E, 1], or [E, 2] where there are two.
+  at::Tensor norms(const at::Tensor& rows) const {
+    return rows.view({rows.size(0), initial_norm_.size(1), -1}).norm(2, 2);
+  }
+  /// Each half scaled down to at most `factor` times the norm of v0's.
+  at::Tensor clamped(const at::Tensor& rows, double factor) const {
+    const auto scale = (factor * initial_norm_ / norms(rows)).clamp_max(1);
+    return (rows.view({rows.size(0), scale.size(1), -1}) * scale.unsqueeze(2)).view_as(rows);
+  }
 
   struct Parts {
     at::Tensor loss, nll;  ///< [E]
@@ -194,11 +203,28 @@ class ValueObjective {
     const auto logp = at::log_softmax(logits[1], 1);
     if (!reference_.defined()) reference_ = logp.detach();
     const auto kl = (logp.exp() * (logp - reference_)).sum(1);
-    const auto decay = delta.norm(2, 1) / initial_norm_.square();
+    const auto decay = (norms(delta) / initial_norm_.square()).sum(1);
     return {nll + settings_.kl_factor * kl + settings_.weight_decay * decay, nll};
   }
 
  private:
+  void set_initial(const at::Tensor& attention, const at::Tensor& residual) {
+    const auto bare = [&](const at::Tensor& rows) { return widened(rows.index_select(0, bare_)); };
+    switch (site_) {
+      case ValueSite::hidden:
+        initial_ = bare(residual);
+        break;
+      case ValueSite::mlp_output:
+        initial_ = mlp_output(model_, layer_, bare_keys());
+        break;
+      case ValueSite::attention_and_mlp:
+        initial_ = at::cat({bare(attention), mlp_output(model_, layer_, bare_keys())}, 1);
+        break;
+    }
+    const int64_t parts = site_ == ValueSite::attention_and_mlp ? 2 : 1;
+    initial_norm_ = initial_.view({edits_, parts, -1}).norm(2, 2);
+  }
+
   void find_rows(std::span<const EditExample> edits, const Window& window) {
     std::vector<int64_t> subject_rows, rows, kl_rows, ids, owner;
     std::vector<double> weight;
@@ -232,8 +258,11 @@ class ValueObjective {
   /// Logits at the target rows, then at the KL rows: [M + E, vocab] float.
   at::Tensor row_logits(const at::Tensor& delta) const {
     const auto add_delta = [&](const at::Tensor& residual) {
-      return residual.index_add(0, subject_rows_,
-                                delta.index_select(0, sequence_edit_).to(residual.scalar_type()));
+      const auto rows = delta.index_select(0, sequence_edit_).to(residual.scalar_type());
+      if (site_ != ValueSite::attention_and_mlp) return residual.index_add(0, subject_rows_, rows);
+      const auto halves = rows.chunk(2, 1);
+      const auto middle = middle_ + halves[0];
+      return residual.index_copy(0, subject_rows_, middle + model_.mlp(layer_, middle) + halves[1]);
     };
     if (settings_.cached) {
       auto* cache = const_cast<KvCache*>(&cache_);  // a constant prefix: append is off
@@ -250,18 +279,65 @@ class ValueObjective {
   int64_t layer_;
   int64_t edits_;
   ValueSettings settings_;
+  ValueSite site_;
   Sequences all_;
-  at::Tensor keys_;   ///< [S, d_ff]
-  Batch suffix_;      ///< the tokens a step runs
-  at::Tensor start_;  ///< their residual stream after block `layer`
+  at::Tensor keys_;    ///< [S, d_ff]
+  at::Tensor middle_;  ///< [S, d] between attention and MLP of block `layer`
+  at::Tensor bare_;    ///< [E] the first sequence of each edit
+  Batch suffix_;       ///< the tokens a step runs
+  at::Tensor start_;   ///< their residual stream after block `layer`
   KvCache cache_;
   at::Tensor subject_rows_, sequence_edit_;              ///< [S]
   at::Tensor rows_;                                      ///< [M + E]
   at::Tensor target_ids_, target_edit_, target_weight_;  ///< [M]
   int64_t targets_ = 0;                                  ///< M
   at::Tensor reference_;                                 ///< [E, vocab]
-  at::Tensor initial_norm_;                              ///< [E]
+  at::Tensor initial_, initial_norm_;                    ///< [E, D], [E, halves]
 };
+
+KeysValues optimise_group(const Model& model, int64_t layer, std::span<const EditExample> edits,
+                          const ValueSettings& settings, ValueSite site) {
+  const Model::KeepTransposes transposes(model);  // every step runs the same weights
+  ValueObjective objective(model, layer, edits, settings, site);
+  KeysValues out;
+  out.key = objective.mean_keys();
+  out.bare_key = objective.bare_keys();
+  out.initial = objective.initial();
+
+  auto delta = at::zeros_like(out.initial);
+  Adam adam(delta);
+  auto active = at::ones({delta.size(0)}, delta.options().dtype(at::kBool));
+  out.steps = at::zeros({delta.size(0)}, delta.options().dtype(at::kLong));
+  for (int64_t step = 1;; ++step) {
+    auto leaf = delta.detach().requires_grad_(true);
+    ValueObjective::Parts parts;
+    {
+      const at::AutoGradMode grad(true);
+      parts = objective(leaf);
+    }
+    out.loss = parts.loss.detach();
+    out.nll = parts.nll.detach();
+    active = active.logical_and(out.loss.ge(settings.early_stop));
+    if (step == settings.steps || !active.any().item<bool>()) break;
+
+    const auto gradient = torch::autograd::grad({parts.loss.sum()}, {leaf}).at(0);
+    const at::NoGradGuard no_grad;
+    const auto next =
+        objective.clamped(delta - adam.step(gradient, settings.learning_rate), settings.clamp);
+    delta = at::where(active.unsqueeze(1), next, delta);
+    out.steps += active;
+  }
+  out.delta = delta;
+  return out;
+}
+
+void check_layer(const Model& model, int64_t layer) {
+  if (layer < 0 || layer >= model.layers()) {
+    fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
+  }
+}
+
+}  // namespace
 
 at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key) {
   const auto name = fmt::format("model.layers.{}.mlp.down_proj.", layer);
@@ -270,9 +346,8 @@ at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key) 
   return value;
 }
 
-/// Edits that are optimised together: consecutive, up to `batch_tokens` of their tokens.
-std::vector<std::span<const EditExample>> groups(std::span<const EditExample> edits,
-                                                 int64_t batch_tokens) {
+std::vector<std::span<const EditExample>> groups_by_tokens(std::span<const EditExample> edits,
+                                                           int64_t batch_tokens) {
   std::vector<std::span<const EditExample>> result;
   size_t begin = 0;
   int64_t tokens = 0;
@@ -292,143 +367,13 @@ std::vector<std::span<const EditExample>> groups(std::span<const EditExample> ed
   return result;
 }
 
-KeysValues optimise_group(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                          const ValueSettings& settings) {
-  constexpr double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // Adam's, as in the reference
-  const Model::KeepTransposes transposes(model);                // every step runs the same weights
-  ValueObjective objective(model, layer, edits, settings);
-  KeysValues out;
-  std::tie(out.key, out.bare_key) = objective.keys();
-  out.initial = mlp_output(model, layer, out.bare_key);
-  objective.set_initial(out.initial);
-
-  auto delta = at::zeros_like(out.initial);
-  auto mean = at::zeros_like(delta), square = at::zeros_like(delta);
-  const auto largest = settings.clamp * out.initial.norm(2, 1, true);  // [E, 1]
-  auto active = at::ones({delta.size(0)}, delta.options().dtype(at::kBool));
-  out.steps = at::zeros({delta.size(0)}, delta.options().dtype(at::kLong));
-  for (int64_t step = 1;; ++step) {
-    auto leaf = delta.detach().requires_grad_(true);
-    ValueObjective::Parts parts;
-    {
-      const at::AutoGradMode grad(true);
-      parts = objective(leaf);
-    }
-    out.loss = parts.loss.detach();
-    out.nll = parts.nll.detach();
-    active = active.logical_and(out.loss.ge(settings.early_stop));
-    if (step == settings.steps || !active.any().item<bool>()) break;
-
-    const auto gradient = torch::autograd::grad({parts.loss.sum()}, {leaf}).at(0);
-    const at::NoGradGuard no_grad;
-    mean = beta1 * mean + (1 - beta1) * gradient;
-    square = beta2 * square + (1 - beta2) * gradient.square();
-    const auto time = static_cast<double>(step);
-    const auto scale = (square / (1 - std::pow(beta2, time))).sqrt() + epsilon;
-    auto next = delta - settings.learning_rate / (1 - std::pow(beta1, time)) * mean / scale;
-    next = next * (largest / next.norm(2, 1, true)).clamp_max(1);
-    delta = at::where(active.unsqueeze(1), next, delta);
-    out.steps += active;
-  }
-  out.delta = delta;
-  return out;
-}
-
-void check_layer(const Model& model, int64_t layer) {
-  if (layer < 0 || layer >= model.layers()) {
-    fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
-  }
-}
-
-}  // namespace
-
-SubjectPrompt locate_subject(const Tokenizer& tokenizer, const std::string& prompt,
-                             const std::string& subject, const std::string& request_id) {
-  const auto found = subject.empty() ? std::string::npos : prompt.rfind(subject);
-  if (found == std::string::npos) {
-    fail("edit request '{}': the subject '{}' is not in its prompt '{}'", request_id, subject,
-         prompt);
-  }
-  const auto end = static_cast<int64_t>(found + subject.size());
-  auto encoding = tokenizer.encode_with_offsets(prompt);
-  SubjectPrompt result{std::move(encoding.ids), -1};
-  for (size_t t = 0; t < result.ids.size(); ++t) {
-    if (encoding.offsets[t].first < end) result.subject = static_cast<int64_t>(t);
-  }
-  if (result.subject < 0) {
-    fail("edit request '{}': no token of the prompt '{}' covers the subject '{}'", request_id,
-         prompt, subject);
-  }
-  return result;
-}
-
-EditExample tokenize_request(const Tokenizer& tokenizer, const EditRequest& request,
-                             const ValueSettings& settings) {
-  EditExample example;
-  example.id = request.id;
-  example.contexts.push_back(
-      locate_subject(tokenizer, request.prompt, request.subject, request.id));
-  for (const auto& context : request.contexts) {
-    example.contexts.push_back(locate_subject(tokenizer, context, request.subject, request.id));
-  }
-  example.target = tokenizer.encode(request.target);
-  if (example.target.empty()) fail("edit request '{}': the target is empty", request.id);
-  const auto& text =
-      request.language.starts_with("zh") ? settings.kl_prompt_zh : settings.kl_prompt;
-  example.kl =
-      locate_subject(tokenizer, fill_in(text, request.subject), request.subject, request.id);
-  return example;
-}
-
-std::vector<EditRequest> with_generated_contexts(const Model& model, const Tokenizer& tokenizer,
-                                                 std::span<const EditRequest> requests,
-                                                 const ContextSettings& settings) {
-  if (settings.lengths.empty() || settings.starts.empty() || settings.starts_zh.empty()) {
-    fail("contexts: `lengths`, `starts` and `starts_zh` must not be empty");
-  }
-  // The same contexts serve all requests of a language.
-  const auto generate_for = [&](bool chinese) {
-    std::vector<std::string> contexts;
-    const auto& starts = chinese ? settings.starts_zh : settings.starts;
-    for (int64_t i = 0; i < settings.count; ++i) {
-      const auto& start = starts[static_cast<size_t>(i) % starts.size()];
-      const std::vector<std::vector<int64_t>> prompt = {tokenizer.encode(start)};
-      GenerateOptions options{
-          .max_tokens = settings.lengths[static_cast<size_t>(i) % settings.lengths.size()],
-          .temperature = 1,
-          .top_k = 5};
-      options.seed = static_cast<uint64_t>(settings.seed + i);
-      const auto ids = generate(model, prompt, options).at(0);
-      contexts.push_back(start + tokenizer.decode(ids, true) + (chinese ? "。" : ". "));
-    }
-    return contexts;
-  };
-  std::map<bool, std::vector<std::string>> prefixes;
-  std::vector<EditRequest> result(requests.begin(), requests.end());
-  for (auto& request : result) {
-    if (!request.contexts.empty() || settings.count == 0) continue;
-    const bool chinese = request.language.starts_with("zh");
-    if (!prefixes.contains(chinese)) prefixes[chinese] = generate_for(chinese);
-    const auto place = request.question.empty() ? 0 : request.prompt.rfind(request.question);
-    if (place == std::string::npos) {
-      fail("edit request '{}': the question '{}' is not in its prompt '{}'", request.id,
-           request.question, request.prompt);
-    }
-    for (const auto& prefix : prefixes[chinese]) {
-      request.contexts.push_back(request.prompt.substr(0, place) + prefix +
-                                 request.prompt.substr(place));
-    }
-  }
-  return result;
-}
-
 KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                           const ValueSettings& settings) {
+                           const ValueSettings& settings, ValueSite site) {
   check_layer(model, layer);
   if (edits.empty()) fail("editing: there are no requests");
   std::vector<KeysValues> parts;
-  for (const auto group : groups(edits, settings.batch_tokens)) {
-    parts.push_back(optimise_group(model, layer, group, settings));
+  for (const auto group : groups_by_tokens(edits, settings.batch_tokens)) {
+    parts.push_back(optimise_group(model, layer, group, settings, site));
   }
   const auto joined = [&](at::Tensor KeysValues::*field) {
     std::vector<at::Tensor> all;
@@ -441,10 +386,9 @@ KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const Ed
 }
 
 ValueLoss value_loss(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                     const at::Tensor& delta, const ValueSettings& settings) {
+                     const at::Tensor& delta, const ValueSettings& settings, ValueSite site) {
   check_layer(model, layer);
-  ValueObjective objective(model, layer, edits, settings);
-  objective.set_initial(mlp_output(model, layer, objective.keys().second));
+  ValueObjective objective(model, layer, edits, settings, site);
   {
     const at::NoGradGuard no_grad;
     objective(at::zeros_like(delta));

@@ -1,47 +1,91 @@
 #include "editing/methods.h"
 
+#include "core/run/config.h"
 #include "core/run/error.h"
 #include "core/run/nearest.h"
 
 namespace resurface {
 namespace {
 
-/// Binds a typed editor to the table.
-template <class Settings, class Layers, class Edit>
-EditMethod method(std::string name, std::string paper, std::string summary, Layers layers,
-                  Edit edit) {
-  return {std::move(name),
-          std::move(paper),
-          std::move(summary),
-          Settings{},
-          [layers](const EditSettings& settings, const Model& model) {
-            return layers(std::get<Settings>(settings), model);
-          },
-          [edit](const EditSettings& settings, const Model& model, const Tokenizer& tokenizer,
-                 std::span<const EditRequest> requests, Statistics& statistics) {
-            return edit(std::get<Settings>(settings), model, tokenizer, requests, statistics);
-          }};
-}
-
-std::vector<int64_t> one_layer(const RomeSettings& settings, const Model& model) {
+// The layers whose covariance an editor needs.
+std::vector<int64_t> covariance_layers(const RomeSettings& settings, const Model& model) {
   return {rome_layer(settings, model)};
 }
+std::vector<int64_t> covariance_layers(const EmmetSettings& settings, const Model& model) {
+  return {edited_layer(settings.layer, 0.16, model)};
+}
+std::vector<int64_t> covariance_layers(const MemitSettings& settings, const Model& model) {
+  return edited_layers(settings.layers, model);
+}
+std::vector<int64_t> covariance_layers(const AlphaEditSettings& settings, const Model& model) {
+  return edited_layers(settings.layers, model);
+}
+std::vector<int64_t> covariance_layers(const FtSettings&, const Model&) { return {}; }
 
-EditFile run_rome(const RomeSettings& settings, const Model& model, const Tokenizer& tokenizer,
-                  std::span<const EditRequest> requests, Statistics& statistics) {
-  return rome(settings, model, tokenizer, requests, statistics);
+template <class Settings>
+using Editor = EditFile (*)(const Settings&, const Model&, std::span<const EditExample>,
+                            Statistics&);
+
+/// An editor on requests in text.
+template <class Settings>
+EditFile edit_text(const std::string& name, const Settings& settings, Editor<Settings> edit,
+                   const Model& model, const Tokenizer& tokenizer,
+                   std::span<const EditRequest> requests, Statistics& statistics) {
+  const auto hash = model.content_hash();
+  statistics.check_model(hash);
+  std::vector<EditRequest> full(requests.begin(), requests.end());
+  if constexpr (requires { settings.contexts; }) {
+    full = with_generated_contexts(model, tokenizer, requests, settings.contexts);
+  }
+  ValueSettings value;
+  if constexpr (requires { settings.value; }) value = settings.value;
+  std::vector<EditExample> edits;
+  for (const auto& request : full) edits.push_back(tokenize_request(tokenizer, request, value));
+  check_contradictions(edits);
+  EditFile file = edit(settings, model, edits, statistics);
+  file.method = name;
+  file.base_hash = hash;
+  file.settings = to_json(settings).dump();
+  file.requests = std::move(full);
+  return file;
+}
+
+/// Binds a typed editor to the table.
+template <class Settings>
+EditMethod method(const std::string& name, std::string paper, Editor<Settings> edit,
+                  std::string summary) {
+  return {
+      .name = name,
+      .paper = std::move(paper),
+      .summary = std::move(summary),
+      .defaults = Settings{},
+      .layers =
+          [](const EditSettings& settings, const Model& model) {
+            return covariance_layers(std::get<Settings>(settings), model);
+          },
+      .run =
+          [name, edit](const EditSettings& settings, const Model& model, const Tokenizer& tokenizer,
+                       std::span<const EditRequest> requests, Statistics& statistics) {
+            return edit_text(name, std::get<Settings>(settings), edit, model, tokenizer, requests,
+                             statistics);
+          }};
 }
 
 }  // namespace
 
 const std::vector<EditMethod>& edit_methods() {
+  // clang-format off
   static const std::vector<EditMethod> table = {
-      method<RomeSettings>(
-          "rome",
-          "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, "
-          "Rebuilding ROME",
-          "one rank-one change of one MLP down projection per request", one_layer, run_rome),
+      method("rome", "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, Rebuilding ROME", rome, "one rank-one change of one MLP down projection per request"),
+      method("memit", "Meng et al. 2023, Mass-Editing Memory in a Transformer", memit, "a batch of requests by least squares, spread over several layers"),
+      method("pmet", "Li et al. 2024, PMET: Precise Model Editing in a Transformer", pmet, "MEMIT with the attention's part of the value optimised apart and not written"),
+      method("emmet", "Gupta et al. 2024, A Unified Framework for Model Editing", emmet, "ROME's equality constraint for a batch of requests at one layer"),
+      method("alphaedit", "Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing for Language Models", alphaedit, "MEMIT within the directions that general text hardly uses, earlier edits protected"),
+      method("rect", "Gu et al. 2024, Model Editing Harms General Abilities of Large Language Models: Regularization to the Rescue", rect, "MEMIT keeping only the relatively largest changes of each matrix"),
+      method("ft_l", "Zhu et al. 2020, Modifying Memories in Transformer Models; Meng et al. 2022", ft_l, "one down projection trained within a bound, the whole target at the prompt's last position"),
+      method("ft_m", "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing for Large Language Models", ft_m, "one down projection trained within a bound, the target's tokens one after another"),
   };
+  // clang-format on
   return table;
 }
 

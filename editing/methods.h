@@ -9,13 +9,15 @@
 
 #include "editing/covariance.h"
 #include "editing/editor.h"
+#include "editing/editors.h"
 #include "editing/rome.h"
 
 namespace resurface {
 
 /// One alternative a method (or a family sharing its settings). Read, print and describe with
 /// std::visit([](auto& s) { ... }, settings).
-using EditSettings = std::variant<RomeSettings>;
+using EditSettings = std::variant<RomeSettings, MemitSettings, PmetSettings, EmmetSettings,
+                                  AlphaEditSettings, RectSettings, FtSettings>;
 
 struct EditMethod {
   std::string name;

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <span>
-#include <string>
 
 #include "core/run/settings.h"
 #include "editing/covariance.h"
@@ -42,13 +41,10 @@ struct RomeSettings {
 /// The layer that `layer = -1` means.
 int64_t rome_layer(const RomeSettings& settings, const Model& model);
 
-/// One edit file for all requests, in order: each is written on W as the requests before left it,
-/// so the deltas add up to one of rank r = number of requests. Values are optimised together on the
-/// unedited model unless `sequential_values`.
-EditFile rome(const RomeSettings& settings, const Model& model, const Tokenizer& tokenizer,
-              std::span<const EditRequest> requests, Statistics& statistics);
-
-/// The same from ids; `requests` and `base_hash` of the result are left empty.
+/// All requests, in order: each is written on W as the requests before left it, so the deltas add
+/// up to one of rank r = number of requests. Values are optimised together on the unedited model
+/// unless `sequential_values`. `method`, `base_hash`, `settings` and `requests` of the file are
+/// left to the caller.
 EditFile rome(const RomeSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics);
 

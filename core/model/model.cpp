@@ -237,16 +237,26 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
   return linear.bias.defined() ? y + compute_weight(linear.bias) : y;
 }
 
+at::Tensor Model::mlp_key(const Block& block, const at::Tensor& middle,
+                          const std::vector<int64_t>& adapter_starts) const {
+  const at::Tensor normed = rms_norm(middle, block.mlp_norm, config_.norm_eps, compute_);
+  return swiglu(apply(block.gate, normed, adapter_starts), apply(block.up, normed, adapter_starts));
+}
+
+at::Tensor Model::mlp(int64_t layer, const at::Tensor& middle) const {
+  const Block& block = blocks_.at(static_cast<size_t>(layer));
+  return apply(block.down, mlp_key(block, middle, {}), {});
+}
+
 at::Tensor Model::run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                             const HiddenOptions& options) const {
   const Block& block = blocks_[static_cast<size_t>(layer)];
   const at::Tensor mixed = attention(
       block, layer, rms_norm(x, block.attention_norm, config_.norm_eps, compute_), plan, options);
   const at::Tensor mid = (only_rows(layer, options) ? x.index_select(0, options.rows) : x) + mixed;
-  const at::Tensor normed = rms_norm(mid, block.mlp_norm, config_.norm_eps, compute_);
+  if (options.on_attention) options.on_attention(layer, mixed, mid);
   const auto& adapters = plan.adapters(only_rows(layer, options));
-  const at::Tensor key =
-      swiglu(apply(block.gate, normed, adapters), apply(block.up, normed, adapters));
+  const at::Tensor key = mlp_key(block, mid, adapters);
   if (options.on_key) options.on_key(layer, key);
   const int64_t last = options.last < 0 ? config_.layers : options.last;
   if (options.stop_at_key && layer + 1 == last) return {};

@@ -84,6 +84,10 @@ struct HiddenOptions {
   /// computed and an undefined tensor is returned.
   bool stop_at_key = false;
 
+  /// Called with each block's attention output [N, d] and the residual stream [N, d] that it has
+  /// been added to, from which the MLP reads.
+  std::function<void(int64_t layer, const at::Tensor& attention, const at::Tensor& middle)>
+      on_attention;
   /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is
   /// computed.
   std::function<void(int64_t layer, const at::Tensor& key)> on_key;
@@ -122,6 +126,8 @@ class Model {
   at::Tensor embed(const Batch& batch) const;  ///< [N, d]
   /// The residual stream after the last block asked for, [N, d], before the final norm.
   at::Tensor hidden(const Batch& batch, const HiddenOptions& options = {}) const;
+  /// What a block's MLP adds to the residual stream between attention and MLP: [N, d] -> [N, d].
+  at::Tensor mlp(int64_t layer, const at::Tensor& middle) const;
   /// Final norm and head, only for the rows given: [M, d] -> [M, vocab], in the compute dtype.
   at::Tensor logits(const at::Tensor& hidden_rows) const;
 
@@ -188,6 +194,8 @@ class Model {
   at::Tensor padded_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const at::Tensor& past_keys, const at::Tensor& past_values,
                               const AttentionPlan& plan, bool append) const;
+  at::Tensor mlp_key(const Block& block, const at::Tensor& middle,
+                     const std::vector<int64_t>& adapter_starts) const;
   at::Tensor run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                        const HiddenOptions& options) const;
   bool only_rows(int64_t layer, const HiddenOptions& options) const;

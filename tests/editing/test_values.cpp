@@ -108,6 +108,47 @@ TEST_CASE("the value loss' gradient agrees with finite differences") {
   }
 }
 
+TEST_CASE("values of the residual stream and of both halves of a block") {
+  const auto model = tiny_model();
+  const auto edits = three_edits();
+  at::manual_seed(6);
+  for (const auto site : {ValueSite::hidden, ValueSite::attention_and_mlp}) {
+    const int64_t width = site == ValueSite::hidden ? 16 : 32;
+    const auto delta = at::randn({3, width}, at::kDouble);
+    for (const int64_t layer : {0, 3}) {
+      const auto cached = value_loss(model, layer, edits, delta, with(true), site);
+      const auto plain = value_loss(model, layer, edits, delta, with(false), site);
+      CHECK(largest_difference(cached.loss, plain.loss) < 1e-11);
+      CHECK(largest_difference(cached.gradient, plain.gradient) < 1e-11);
+      const double step = 1e-5;
+      for (int64_t i = 0; i < width; i += 5) {
+        auto up = delta.clone(), down = delta.clone();
+        up.select(1, i).add_(step);
+        down.select(1, i).sub_(step);
+        const auto slope = (value_loss(model, layer, edits, up, with(true), site).loss -
+                            value_loss(model, layer, edits, down, with(true), site).loss) /
+                           (2 * step);
+        CHECK(largest_difference(slope, cached.gradient.select(1, i)) < 1e-7);
+      }
+    }
+    // v0 is what is there without δ, and each half has its own bound.
+    ValueSettings settings;
+    settings.clamp = 0.1;
+    settings.early_stop = 0;
+    const auto kv = keys_and_values(model, 1, edits, settings, site);
+    const auto norms = [&](const at::Tensor& rows) { return rows.view({3, -1, 16}).norm(2, 2); };
+    CHECK((norms(kv.delta) <= 0.1 * norms(kv.initial) * (1 + 1e-9)).all().item<bool>());
+    const at::NoGradGuard no_grad;
+    const auto& prompt = edits[1].contexts[0];
+    const auto before = model.hidden(pack_sequences(std::span(&prompt.ids, 1)), {.last = 1});
+    const auto after = model.hidden(pack_sequences(std::span(&prompt.ids, 1)), {.last = 2});
+    const auto found = site == ValueSite::hidden
+                           ? kv.initial[1]
+                           : kv.initial[1].view({2, 16}).sum(0) + before[prompt.subject];
+    CHECK(largest_difference(found, after[prompt.subject]) < 1e-12);
+  }
+}
+
 TEST_CASE("the optimised value is the same cached or not, batched or one by one") {
   const auto model = tiny_model();
   const auto edits = three_edits();

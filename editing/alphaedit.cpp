@@ -1,0 +1,29 @@
+// AlphaEdit (Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing) in
+// MEMIT's loop over layers:
+//
+//   Δᵀ = [P(KKᵀ + K_pK_pᵀ) + L2·I]⁻¹ P K Rᵀ,
+//
+// P the projector on the eigenvectors of C below a threshold, K_p the keys of earlier edits. With
+// S = P[K K_p], Δᵀ = (SSᵀ + L2·I)⁻¹ P K Rᵀ, since P projects: the solve of the others with C = I.
+#include "editing/editors.h"
+#include "editing/spread.h"
+
+namespace resurface {
+
+EditFile alphaedit(const AlphaEditSettings& settings, const Model& model,
+                   std::span<const EditExample> edits, Statistics& statistics) {
+  const Spread how{.layers = edited_layers(settings.layers, model)};
+  std::map<int64_t, at::Tensor> protected_keys;  // [d_ff, m] of each layer
+  return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
+    return spread(current, batch, how, settings.value, [&](int64_t layer, const at::Tensor& keys) {
+      auto& earlier = protected_keys[layer];
+      const auto all = earlier.defined() ? at::cat({keys, earlier}, 1) : keys;
+      if (settings.order.sequential) earlier = all;
+      const auto basis = statistics.null_space(layer, settings.threshold);
+      const auto projected = basis.mm(basis.t().mm(all));
+      return ridge_inverse(projected, settings.l2).narrow(1, 0, keys.size(1));
+    });
+  });
+}
+
+}  // namespace resurface

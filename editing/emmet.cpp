@@ -1,0 +1,30 @@
+// EMMET (Gupta et al. 2024, A Unified Framework for Model Editing): ROME's equality
+// constraint W'K = V for a batch of requests at one layer,
+//
+//   Δ = R (KᵀC⁻¹K + μI)⁻¹ KᵀC⁻¹,   R = V - WK,
+//
+// V ROME's values. The reference leaves μ out of a batch of one; here it counts always. C⁻¹K
+// (KᵀC⁻¹K
+// + μI)⁻¹ = (μC + KKᵀ)⁻¹K, which is MEMIT's solve.
+#include "editing/editors.h"
+#include "editing/spread.h"
+
+namespace resurface {
+
+EditFile emmet(const EmmetSettings& settings, const Model& model,
+               std::span<const EditExample> edits, Statistics& statistics) {
+  const int64_t layer = edited_layer(settings.layer, 0.16, model);
+  return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
+    const auto kv = keys_and_values(current, layer, batch, settings.value);
+    const auto host = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
+    const auto residual =  // [n, d]
+        host(kv.initial) + host(kv.delta) - host(mlp_output(current, layer, kv.key));
+    const auto keys = host(kv.key).t();
+    EditFile file = measured(batch, layer, kv);
+    add_update(file, current, layer, residual, keys,
+               statistics.directions(layer, settings.ridge, settings.mu, keys));
+    return file;
+  });
+}
+
+}  // namespace resurface
