@@ -41,6 +41,14 @@ const std::vector<EditMethod>& edit_methods() {
           "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, "
           "Rebuilding ROME",
           "one rank-one change of one MLP down projection per request", one_layer, run_rome),
+      {"ablation",
+       "Arditi et al. 2024, Refusal in Language Models Is Mediated by a Single Direction; weight "
+       "kernel and search as in p-e-w/heretic 2025; TPE: Bergstra et al. 2011",
+       "take the direction that sets the talking points' questions apart out of what attention and "
+       "MLP write, searched for",
+       AblationSettings{},
+       {},
+       {}},
   };
   return table;
 }
