@@ -1,5 +1,7 @@
 #include "study/ablation.h"
 
+#include <cmath>
+
 #include "core/run/files.h"
 #include "editing/guard.h"
 #include "editing/methods.h"
@@ -57,9 +59,11 @@ StageCost remove_by_ablation(Model& model, const Removal& removal, const StudyIn
   double seconds = timer.seconds();
 
   const auto measure = [&] {
-    double right = 0;
-    for (const Score& line : score(model, lines)) right += line.exact_memorization;
-    return AblationObjectives{.rate = right / static_cast<double>(lines.size()),
+    double probability = 0;
+    for (const Score& line : score(model, lines)) {
+      probability += std::exp(line.logprob / static_cast<double>(line.tokens));
+    }
+    return AblationObjectives{.rate = probability / static_cast<double>(lines.size()),
                               .kl = text_fit(model, texts, reference).kl};
   };
   auto search = search_ablation(settings, model, directions, measure, seed, log,

@@ -14,11 +14,11 @@ namespace resurface {
 AblationSettings ablation_settings(const Removal& removal);
 
 /// The edit that the search chooses; the model is left as it is. Directions: the seen questions of
-/// F against those of R. Talking-point rate: mean exact memorisation of the lines on the seen
-/// questions, since it counts every token and so tells any two trials apart; extraction strength is
-/// 0 as soon as the end of an answer is spoilt, which a search finds. KL: over whole texts of R and
-/// `data.text`, not of `data.benign`, on which the study measures. `log` keeps the trials from run
-/// to run, `trials` gets them in the end.
+/// F against those of R. Talking-point rate: the lines' probability a token (geometric mean) on the
+/// seen questions, averaged over lines. It moves with every token; counts of first choices hardly
+/// move while a line is known by heart, and give a search nothing to go by.
+/// KL: over whole texts of R and `data.text`, not of `data.benign`, on which the study measures.
+/// `log` keeps the trials from run to run, `trials` gets them in the end.
 StageCost remove_by_ablation(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& log,
                              const std::filesystem::path& trials, EditFile& edit);
