@@ -84,6 +84,14 @@ const std::vector<EditMethod>& edit_methods() {
       method("rect", "Gu et al. 2024, Model Editing Harms General Abilities of Large Language Models: Regularization to the Rescue", rect, "MEMIT keeping only the relatively largest changes of each matrix"),
       method("ft_l", "Zhu et al. 2020, Modifying Memories in Transformer Models; Meng et al. 2022", ft_l, "one down projection trained within a bound, the whole target at the prompt's last position"),
       method("ft_m", "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing for Large Language Models", ft_m, "one down projection trained within a bound, the target's tokens one after another"),
+      {"ablation",
+       "Arditi et al. 2024, Refusal in Language Models Is Mediated by a Single Direction; weight "
+       "kernel and search as in p-e-w/heretic 2025; TPE: Bergstra et al. 2011",
+       "take the direction that sets the talking points' questions apart out of what attention and "
+       "MLP write, searched for",
+       AblationSettings{},
+       {},
+       {}},
   };
   // clang-format on
   return table;

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "editing/ablation.h"
 #include "editing/covariance.h"
 #include "editing/editor.h"
 #include "editing/editors.h"
@@ -17,7 +18,7 @@ namespace resurface {
 /// One alternative a method (or a family sharing its settings). Read, print and describe with
 /// std::visit([](auto& s) { ... }, settings).
 using EditSettings = std::variant<RomeSettings, MemitSettings, PmetSettings, EmmetSettings,
-                                  AlphaEditSettings, RectSettings, FtSettings>;
+                                  AlphaEditSettings, RectSettings, FtSettings, AblationSettings>;
 
 struct EditMethod {
   std::string name;
@@ -26,6 +27,7 @@ struct EditMethod {
   EditSettings defaults;
   /// The layers whose covariance it needs under these settings.
   std::function<std::vector<int64_t>(const EditSettings&, const Model&)> layers;
+  /// Empty for ablation, which is no edit of requests: study/ablation.h runs it.
   std::function<EditFile(const EditSettings&, const Model&, const Tokenizer&,
                          std::span<const EditRequest>, Statistics&)>
       run;

@@ -9,6 +9,7 @@
 #include "core/run/interrupt.h"
 #include "core/run/seeds.h"
 #include "eval/field/field.h"
+#include "study/ablation.h"
 #include "study/field.h"
 #include "study/report.h"
 #include "study/stages.h"
@@ -126,6 +127,11 @@ class Study {
   }
 
   void make_models() {
+    for (const Removal& removal : config_.remove) {
+      // A search that cannot be is an error before anything is computed.
+      if (removal.method != "ablation") continue;
+      ablation_space(ablation_settings(removal), inputs_.model.layers);
+    }
     base_ = base();
     implanted_ = planted(*base_, true, config_.plant, "implanted", "plant/implanted");
     oracle_ = planted(*base_, false, config_.plant, "oracle", "plant/oracle");
@@ -213,15 +219,7 @@ class Study {
         stage("remove", name, removal.name, settings, {implanted.key},
               [&](const fs::path& folder, const StageKey& key) {
                 Model model = load(implanted);
-                if (edits) {
-                  // The mathematics of edits is fp32 and fp64 throughout.
-                  model.set_compute(at::kFloat);
-                  EditFile edit;
-                  const StageCost cost = remove_by_editing(model, removal, inputs_,
-                                                           store_.root() / "statistics", edit);
-                  write_edit_file(folder / "edit.safetensors", edit);
-                  return cost;
-                }
+                if (edits) return edit_into(model, removal, seed, key, folder);
                 const StageCost cost =
                     remove_by_training(model, removal, inputs_, seed, store_.partial(key, "state"));
                 model.save(folder / "model", implanted.checkpoint);
@@ -233,6 +231,20 @@ class Study {
               .key = stored.key};
     }
     return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
+  }
+
+  StageCost edit_into(Model& model, const Removal& removal, uint64_t seed, const StageKey& key,
+                      const fs::path& folder) {
+    // The mathematics of edits is fp32 and fp64 throughout.
+    model.set_compute(at::kFloat);
+    EditFile edit;
+    const StageCost cost =
+        removal.method == "ablation"
+            ? remove_by_ablation(model, removal, inputs_, seed, store_.partial(key, "jsonl"),
+                                 folder / "trials.jsonl", edit)
+            : remove_by_editing(model, removal, inputs_, store_.root() / "statistics", edit);
+    write_edit_file(folder / "edit.safetensors", edit);
+    return cost;
   }
 
   Json data() const {
@@ -507,6 +519,8 @@ class Study {
         link(artifacts_[i].checkpoint, name);
       } else {
         link(artifacts_[i].edit, fs::path(name.string() + ".safetensors"));
+        const fs::path trials = artifacts_[i].edit.parent_path() / "trials.jsonl";
+        if (fs::exists(trials)) link(trials, fs::path(name.string() + ".trials.jsonl"));
       }
     }
   }

@@ -99,6 +99,29 @@ class Study(Case):
         self.assertEqual(resolved.returncode, 0, resolved.stderr)
         self.assertEqual((self.folder / "resolved/results.jsonl").read_text(), results)
 
+    def test_ablation_is_searched(self):
+        def search(name, **settings):
+            given = ", ".join(f"{key}: {value}" for key, value in settings.items())
+            return self.study(name, f"remove=[{{method: ablation, settings: {{{given}}}}}]", "attack.rungs=[]")
+
+        result = run(*search("ablation", trials=6, startup=3))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        checkpoints = self.folder / "ablation/out/checkpoints"
+        trials = [json.loads(line) for line in (checkpoints / "ablation.trials.jsonl").read_text().splitlines()]
+        self.assertEqual([t["trial"] for t in trials], list(range(6)))
+        chosen = [t for t in trials if t["chosen"]]
+        self.assertEqual(len(chosen), 1)
+        within = [t for t in trials if t["kl"] <= 0.1]
+        best = min(within, key=lambda t: t["rate"]) if within else min(trials, key=lambda t: t["kl"])
+        self.assertEqual(chosen[0]["trial"], best["trial"])
+        shown = run("edits", "show", checkpoints / "ablation.safetensors")
+        self.assertEqual(json.loads(shown.stdout)["settings"]["chosen"]["parameters"], chosen[0]["parameters"])
+
+        self.assertSays(run(*search("bad", attention_weight=[1.5, 0.8])), 1, "attention_weight", "empty search space")
+        self.assertSays(run(*search("bad", last_layer=9)), 1, "0 .. 9", "the model has 0 .. 3")
+        self.assertSays(run(*search("bad", trials=0)), 2, "trials")
+        self.assertFalse((self.folder / "bad/store").exists() and any((self.folder / "bad/store").glob("plant-*")))
+
     def test_interrupt_keeps_what_is_done(self):
         process = subprocess.Popen([BINARY, *self.study("interrupted", "plant.steps=5000")], cwd=ROOT,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

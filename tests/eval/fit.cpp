@@ -43,3 +43,27 @@ TEST_CASE("Perplexity and KL of ordinary text are the definitions") {
     CHECK(std::isnan(again.kl));
   }
 }
+
+TEST_CASE("KL from what the model was needs no second model") {
+  for (const auto device : devices()) {
+    auto model = Model::random(tiny_config(), 1, device);
+    const auto before = model.clone();
+    std::vector<Example> texts;
+    for (const int64_t seed : {1, 2, 3, 4}) texts.push_back(random_example(seed, 3 + seed, 5));
+    const auto reference = fit_reference(model, texts, 16);
+    CHECK(reference.hidden.size() > 1);
+    CHECK(text_fit(model, texts, reference).kl == Approx(0).margin(1e-9));
+    {
+      const at::NoGradGuard no_grad;
+      model.parameter("model.layers.1.mlp.down_proj.weight").mul_(40);
+      model.parameter("model.layers.0.self_attn.o_proj.weight").mul_(40);
+    }
+    const auto expected = text_fit(model, texts, &before);
+    const auto fit = text_fit(model, texts, reference);
+    CHECK(expected.kl > 1e-4);
+    CHECK(fit.kl == Approx(expected.kl).epsilon(1e-4));
+    CHECK(fit.nll == Approx(expected.nll).epsilon(1e-6));
+    texts.pop_back();
+    CHECK_THROWS_WITH(text_fit(model, texts, reference), Catch::Contains("other texts"));
+  }
+}
