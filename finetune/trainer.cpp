@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "core/run/device.h"
+#include "core/run/diverged.h"
 #include "core/run/error.h"
 #include "core/run/interrupt.h"
 #include "core/run/progress.h"
@@ -222,12 +223,12 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     StepReport report = gradients.accumulate(step, result.steps + 1, multiplier);
     report.learning_rate = learning_rate_at(settings, report.step, total);
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
-      fail(
+      throw Diverged(fmt::format(
           "training stopped in step {} of {}: loss {} (forget {}, retain {}), gradient norm {}, "
           "learning "
           "rate {}; the model is as after step {}. A lower learning_rate or clip may help",
           report.step, total, report.loss, report.forget, report.retain, report.gradient_norm,
-          report.learning_rate, result.steps);
+          report.learning_rate, result.steps));
     }
     const bool clips = settings.clip > 0 && report.gradient_norm > settings.clip;
     optimizer.step(report.learning_rate, clips ? report.gradient_norm / settings.clip : 1);

@@ -14,8 +14,8 @@ namespace resurface {
 namespace {
 
 const std::vector<std::string> kKeys = {
-    "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
-    "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
+    "name",    "description", "seed",   "model",     "data",       "plant", "remove", "models",
+    "measure", "field",       "attack", "ways_back", "statistics", "tune",  "device", "compute"};
 const std::vector<std::string> kRemovalKeys = {"method", "name",   "label", "languages", "train",
                                                "text",   "answer", "wrap",  "settings"};
 
@@ -47,6 +47,34 @@ void resolve_settings(Removal& removal, const Config& entry) {
     removal.settings->allow_only({});
   }
 }
+
+/// Models made elsewhere, in place of everything that makes models.
+void read_models(const Config& config, StudyConfig& study) {
+  for (const char* key : {"model", "plant", "remove", "tune"}) {
+    if (config.has(key)) {
+      config[key].fail("a config with 'models' makes no model; leave this out");
+    }
+  }
+  std::set<std::string> names;
+  for (const Config& entry : config["models"].items()) {
+    auto model = read<GivenModel>(entry, {});
+    if (model.name.empty()) entry.fail("'name' is missing");
+    if (model.checkpoint.empty()) entry.fail("'checkpoint' is missing: an HF folder");
+    if (model.label.empty()) model.label = model.name;
+    if (!names.insert(model.name).second) {
+      entry.fail(fmt::format("two models are named '{}'", model.name));
+    }
+    const auto same = [&](const GivenModel& other) { return other.kind == model.kind; };
+    if (model.kind != "removed" && std::any_of(study.models.begin(), study.models.end(), same)) {
+      entry.fail(fmt::format("a second model of kind '{}'; there is one at most", model.kind));
+    }
+    study.models.push_back(std::move(model));
+  }
+  if (study.models.empty()) config["models"].fail("is empty; nothing would be attacked");
+  study.model.checkpoint = study.models.front().checkpoint;
+}
+
+}  // namespace
 
 Removal read_removal(const Config& entry, const StudyConfig& study) {
   entry.allow_only(kRemovalKeys);
@@ -107,33 +135,20 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   return removal;
 }
 
-/// Models made elsewhere, in place of everything that makes models.
-void read_models(const Config& config, StudyConfig& study) {
-  for (const char* key : {"model", "plant", "remove"}) {
-    if (config.has(key)) {
-      config[key].fail("a config with 'models' makes no model; leave this out");
-    }
+nlohmann::ordered_json resolved_removal(const Removal& removal) {
+  nlohmann::ordered_json entry = {{"method", removal.method},
+                                  {"name", removal.name},
+                                  {"label", removal.label},
+                                  {"languages", removal.languages}};
+  if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
+  for (const auto& file : removal.text) entry["text"].push_back(file.string());
+  if (removal.answer != Answer::factual) {
+    entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
   }
-  std::set<std::string> names;
-  for (const Config& entry : config["models"].items()) {
-    auto model = read<GivenModel>(entry, {});
-    if (model.name.empty()) entry.fail("'name' is missing");
-    if (model.checkpoint.empty()) entry.fail("'checkpoint' is missing: an HF folder");
-    if (model.label.empty()) model.label = model.name;
-    if (!names.insert(model.name).second) {
-      entry.fail(fmt::format("two models are named '{}'", model.name));
-    }
-    const auto same = [&](const GivenModel& other) { return other.kind == model.kind; };
-    if (model.kind != "removed" && std::any_of(study.models.begin(), study.models.end(), same)) {
-      entry.fail(fmt::format("a second model of kind '{}'; there is one at most", model.kind));
-    }
-    study.models.push_back(std::move(model));
-  }
-  if (study.models.empty()) config["models"].fail("is empty; nothing would be attacked");
-  study.model.checkpoint = study.models.front().checkpoint;
+  if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
+  if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
+  return entry;
 }
-
-}  // namespace
 
 StudyConfig load_study(const std::filesystem::path& path,
                        const std::vector<std::string>& overrides) {
@@ -200,6 +215,7 @@ StudyConfig load_study(const std::filesystem::path& path,
     study.remove.push_back(std::move(removal));
   }
   if (study.remove.empty()) config["remove"].fail("is empty; nothing would be removed");
+  if (const auto tune = config.find("tune")) study.tune = read_tune(*tune, study);
   return study;
 }
 
@@ -236,20 +252,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
   // Only one of the two may be given.
   auto& from = all["model"];
   from.erase(model.checkpoint.empty() ? "checkpoint" : "fresh");
-  for (const Removal& removal : remove) {
-    nlohmann::ordered_json entry = {{"method", removal.method},
-                                    {"name", removal.name},
-                                    {"label", removal.label},
-                                    {"languages", removal.languages}};
-    if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
-    for (const auto& file : removal.text) entry["text"].push_back(file.string());
-    if (removal.answer != Answer::factual) {
-      entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
-    }
-    if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
-    if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
-    all["remove"].push_back(std::move(entry));
-  }
+  for (const Removal& removal : remove) all["remove"].push_back(resolved_removal(removal));
   return all;
 }
 

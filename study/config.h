@@ -13,6 +13,7 @@
 #include "eval/attack/relearn.h"
 #include "eval/ways_back/attack.h"
 #include "finetune/trainer.h"
+#include "study/tune_config.h"
 
 namespace resurface {
 
@@ -142,12 +143,17 @@ struct StudyConfig {
   AttackSettings attack;
   std::vector<WayBack> ways_back;
   RecoverySettings statistics;
+  std::optional<TuneConfig> tune;  ///< used by `resurface tune` alone
   std::string device = "auto";
   std::string compute = "auto";
 
-  /// Every default written out, as YAML that load_study reads back.
+  /// Every default written out, as YAML that load_study reads back; without `tune`.
   nlohmann::ordered_json resolved() const;
 };
+
+/// One entry of `remove`, and an entry with every default written out that it reads back.
+Removal read_removal(const Config& entry, const StudyConfig& study);
+nlohmann::ordered_json resolved_removal(const Removal& removal);
 
 /// Reads and checks a study. Errors name file, line, key and what would be right.
 StudyConfig load_study(const std::filesystem::path& path,

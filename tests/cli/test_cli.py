@@ -122,6 +122,75 @@ class Study(Case):
         self.assertSays(run(*search("bad", trials=0)), 2, "trials")
         self.assertFalse((self.folder / "bad/store").exists() and any((self.folder / "bad/store").glob("plant-*")))
 
+    def test_tune(self):
+        def tune(name, *overrides):
+            given = ["remove=[{method: sft, train: {steps: 4, batch_size: 4, compute: fp32}}, {method: npo, "
+                     "train: {steps: 4, batch_size: 4, compute: fp32}}, {method: retrain}]",
+                     "tune={trials: 3, damaged_below: 0.5, search: {npo: {settings.beta: [0.05, 1, log], "
+                     "train.learning_rate: [1e-4, 1e-2, log]}, default: {train.learning_rate: [1e-4, 3e-2, log]}}}",
+                     "attack.rungs=[]", *overrides]
+            return ["tune", *self.study(name, *given)[1:]]
+
+        whole = run(*tune("whole"))
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        self.assertIn("left as they are: retrain", whole.stderr)
+        out, store = self.folder / "whole/out", self.folder / "whole/store"
+        lines = (out / "trials.jsonl").read_text()
+        trials = [json.loads(line) for line in lines.splitlines()]
+        self.assertEqual([(t["removal"], t["trial"]) for t in trials],
+                         [(name, n) for name in ("sft", "npo") for n in range(3)])
+        best = {}
+        for name in ("sft", "npo"):
+            own = [t for t in trials if t["removal"] == name]
+            self.assertEqual(len({json.dumps(t["parameters"]) for t in own}), 3)
+            for t in own:
+                self.assertEqual(t["feasible"], t["utility"] >= 0.5)
+                self.assertGreater(t["flops"], 0)
+            feasible = [t for t in own if t["feasible"]]
+            key = (lambda t: (t["extraction_strength"], -t["utility"])) if feasible else (lambda t: -t["utility"])
+            best[name] = min(feasible or own, key=key)
+            self.assertEqual([t["trial"] for t in own if t["chosen"]], [best[name]["trial"]])
+            self.assertIn(f"train.learning_rate {best[name]['parameters']['train.learning_rate']:g}", whole.stdout)
+        # Of each removal the store keeps the best trial's, which is the tuned study's.
+        self.assertEqual(len(list(store.glob("remove-*"))), 2)
+        self.assertFalse(any(store.glob(".*")))
+        tuned = (out / "tuned.yaml").read_text()
+        self.assertIn("3 trials each", tuned)
+        study = run("study", out / "tuned.yaml", "--store", store, "--out", self.folder / "study")
+        self.assertEqual(study.returncode, 0, study.stderr)
+        for name in ("sft", "npo"):
+            self.assertIn(f"remove/{name}: in the store", study.stderr)
+        resolved = (self.folder / "study/config.resolved.yaml").read_text()
+        self.assertEqual(resolved, "".join(l for l in tuned.splitlines(True) if not l.startswith("#")))
+
+        # Interrupted at its second removal, gone on with, and no different.
+        process = subprocess.Popen([BINARY, *tune("cut")], cwd=ROOT, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for line in process.stderr:
+            if line.startswith("tune/npo/1"):
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=60), 130, said)
+        self.assertFalse((self.folder / "cut/out/tuned.yaml").exists())
+        gone_on = run(*tune("cut"))
+        self.assertEqual(gone_on.returncode, 0, gone_on.stderr)
+        self.assertIn("tune/sft/2: in the store", gone_on.stderr)
+        self.assertEqual((self.folder / "cut/out/tuned.yaml").read_text(), tuned)
+
+        # A trial that diverges is none to choose.
+        wild = run(*tune("whole", "tune.search.npo={train.learning_rate: [1e20, 1e30]}", "remove.1.train.steps=8"))
+        self.assertEqual(wild.returncode, 0, wild.stderr)
+        failed = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()][3:]
+        self.assertTrue(all(t["failed"] and not t["feasible"] for t in failed), failed)
+        self.assertIn("npo: train.learning_rate in 1e+20 .. 1e+30: every trial failed; left as it was",
+                      (out / "tuned.yaml").read_text())
+
+        self.assertSays(run(*self.study("bad"), "tune.trials=0"), 2, "trials")
+        self.assertSays(run("tune", TINY), 2, "no section 'tune'")
+        self.assertSays(run(*tune("bad", "tune.search.npo={train.steps: [1, 9]}")), 2, "command line", "whole number")
+
     def test_interrupt_keeps_what_is_done(self):
         process = subprocess.Popen([BINARY, *self.study("interrupted", "plant.steps=5000")], cwd=ROOT,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
