@@ -48,7 +48,19 @@ void resolve_settings(Removal& removal, const Config& entry) {
   }
 }
 
-Removal read_removal(const Config& entry, const StudyConfig& study) {
+/// The trainer's settings from a section, if it is there.
+void read_training(const Config& config, const std::string& key, TrainerSettings& settings,
+                   std::vector<Config>& sections) {
+  const auto section = config.find(key);
+  if (!section) return;
+  read_into(*section, settings);
+  if (settings.reach == "lora" && settings.optimizer == "muonclip") {
+    section->fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
+  }
+  sections.push_back(*section);
+}
+
+Removal read_removal(const Config& entry, StudyConfig& study) {
   entry.allow_only(kRemovalKeys);
   Removal removal;
   removal.method = entry["method"].string();
@@ -81,7 +93,7 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
     if (removal.text.empty()) entry["text"].fail("is empty");
   }
   if (removal.method == "retrain") removal.train = study.plant;
-  section(entry, "train", removal.train);
+  read_training(entry, "train", removal.train, study.training);
   if (const auto wrap = entry.find("wrap")) {
     if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
       wrap->fail(
@@ -122,6 +134,16 @@ void read_models(const Config& config, StudyConfig& study) {
 
 }  // namespace
 
+void check_training(const Config& section, int64_t layers) {
+  const auto list = section.find("layers");
+  if (!list) return;
+  for (const Config& layer : list->items()) {
+    if (layer.integer() < layers) continue;
+    layer.fail(fmt::format("{}: the model has blocks 0 to {}, and {} is not one", layer.path(),
+                           layers - 1, layer.integer()));
+  }
+}
+
 StudyConfig load_study(const std::filesystem::path& path,
                        const std::vector<std::string>& overrides) {
   const Config config = Config::load(path, overrides);
@@ -146,7 +168,7 @@ StudyConfig load_study(const std::filesystem::path& path,
   if (study.data.retain.empty())
     config["data"].fail("'retain' is missing: the suite of innocent topics");
   if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
-  section(config, "plant", study.plant);
+  read_training(config, "plant", study.plant, study.training);
   section(config, "measure", study.measure);
   section(config, "attack", study.attack);
   section(config, "statistics", study.statistics);

@@ -135,6 +135,7 @@ struct StudyConfig {
   DataSettings data;
   TrainerSettings plant;
   std::vector<Removal> remove;
+  std::vector<Config> training;    ///< `plant` and each `train` as the file has them
   std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
   std::vector<FieldEntry> field;
@@ -147,6 +148,9 @@ struct StudyConfig {
   /// Every default written out, as YAML that load_study reads back.
   nlohmann::ordered_json resolved() const;
 };
+
+/// Throws ConfigError for blocks to train that a model of so many `layers` does not have.
+void check_training(const Config& section, int64_t layers);
 
 /// Reads and checks a study. Errors name file, line, key and what would be right.
 StudyConfig load_study(const std::filesystem::path& path,

@@ -7,6 +7,7 @@
 #include "core/run/files.h"
 #include "core/run/hash.h"
 #include "core/run/interrupt.h"
+#include "core/run/key.h"
 #include "core/run/seeds.h"
 #include "eval/field/field.h"
 #include "study/ablation.h"
@@ -127,6 +128,7 @@ class Study {
   }
 
   void make_models() {
+    for (const Config& section : config_.training) check_training(section, inputs_.model.layers);
     for (const Removal& removal : config_.remove) {
       // A search that cannot be is an error before anything is computed.
       if (removal.method != "ablation") continue;
@@ -179,7 +181,7 @@ class Study {
     const uint64_t seed = derive_seed(static_cast<uint64_t>(config_.seed),
                                       seed_name == "oracle" ? "implanted" : seed_name);
     const StoredStage stored = stage("plant", name, seed_name,
-                                     {{"train", to_json(settings)},
+                                     {{"train", key_json(settings)},
                                       {"seed", seed},
                                       {"lines", lines},
                                       {"data", data()},
@@ -213,7 +215,7 @@ class Study {
       settings["settings"].erase("retain_loss");
     }
     if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
-    if (!edits) settings["train"] = to_json(removal.train);
+    if (!edits) settings["train"] = key_json(removal.train);
     for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =
         stage("remove", name, removal.name, settings, {implanted.key},
@@ -353,16 +355,6 @@ class Study {
   /// With folds, the first.
   Split split() const { return attack_splits(inputs_.forget.ids(), config_.attack).front(); }
 
-  /// What the attack's stages are keyed by. Settings that came later count only where they are
-  /// used, so that stages made before them stay valid.
-  Json attack_settings() const {
-    Json settings = to_json(config_.attack);
-    const Json defaults = to_json(AttackSettings{});
-    for (const char* later : {"warmup", "weight_decay", "folds"})
-      if (settings[later] == defaults[later]) settings.erase(later);
-    return settings;
-  }
-
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
     for (const auto& row : read_json_lines(path)) {
       entry.attacked.push_back(row.get<AttackRow>());
@@ -372,13 +364,13 @@ class Study {
 
   void attack_model(StudyModel& entry, const Artifact& artifact) {
     const std::string& name = entry.name;
-    const StoredStage attacked =
-        stage("attack", "attack/" + name, name,
-              {{"attack", attack_settings()}, {"data", data()}, {"compute", config_.compute}},
-              {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
-                return attack_into(artifact, name, folder / "rows.jsonl",
-                                   store_.partial(stage_key, "jsonl"));
-              });
+    const StoredStage attacked = stage(
+        "attack", "attack/" + name, name,
+        {{"attack", key_json(config_.attack)}, {"data", data()}, {"compute", config_.compute}},
+        {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
+          return attack_into(artifact, name, folder / "rows.jsonl",
+                             store_.partial(stage_key, "jsonl"));
+        });
     read_attack_rows(attacked.folder / "rows.jsonl", entry);
   }
 
@@ -391,7 +383,7 @@ class Study {
     const StoredStage tried = stage(
         "ways", "ways_back/" + entry.name, entry.name,
         {{"ways", ways},
-         {"attack", attack_settings()},
+         {"attack", key_json(config_.attack)},
          {"data", data()},
          {"compute", config_.compute}},
         {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {
