@@ -68,17 +68,17 @@ Reference::Reference(const Model& model, const Needs& needs, const TrainData& da
             .wants_logprob = needs.reference_logprob,
             .wants_logits = needs.forget_logits,
             .frozen_blocks = needs.frozen_blocks};
+  alternative.name = ".alternative";
   if (needs.alternative) {
-    alternative = {.examples = data.alternative,
-                   .name = ".alternative",
-                   .wants_logprob = needs.reference_logprob};
+    alternative.examples = data.alternative;
+    alternative.wants_logprob = needs.reference_logprob;
   }
+  retain.name = ".retain";
   if (needs.retain) {
-    retain = {.examples = data.retain,
-              .name = ".retain",
-              .wants_logits = needs.retain_logits,
-              .block = needs.retain_block,
-              .frozen_blocks = needs.frozen_blocks};
+    retain.examples = data.retain;
+    retain.wants_logits = needs.retain_logits;
+    retain.block = needs.retain_block;
+    retain.frozen_blocks = needs.frozen_blocks;
   }
   for (Kept& kept : kept_) {
     for (const Example& example : kept.examples) {

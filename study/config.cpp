@@ -16,8 +16,8 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages",
-                                               "train",  "text", "wrap",  "settings"};
+const std::vector<std::string> kRemovalKeys = {"method", "name",   "label", "languages", "train",
+                                               "text",   "answer", "wrap",  "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -91,6 +91,19 @@ Removal read_removal(const Config& entry, StudyConfig& study) {
     }
     for (const Config& file : entry["text"].items()) removal.text.emplace_back(file.string());
     if (removal.text.empty()) entry["text"].fail("is empty");
+  }
+  if (const auto answer = entry.find("answer")) {
+    const EditMethod* edits = find_edit_method(removal.method);
+    if (removal.method != "sft" && (edits == nullptr || !edits->run)) {
+      answer->fail(fmt::format("only sft and edits of requests lead to an answer, not '{}'",
+                               removal.method));
+    }
+    const std::string name = answer->string();
+    const auto found = std::find(kAnswers.begin() + 1, kAnswers.end(), name);
+    if (found == kAnswers.end()) {
+      answer->fail(fmt::format("expected factual, neutral or contrary, got '{}'", name));
+    }
+    removal.answer = static_cast<Answer>(found - kAnswers.begin());
   }
   if (removal.method == "retrain") removal.train = study.plant;
   read_training(entry, "train", removal.train, study.training);
@@ -252,6 +265,9 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                     {"languages", removal.languages}};
     if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
     for (const auto& file : removal.text) entry["text"].push_back(file.string());
+    if (removal.answer != Answer::factual) {
+      entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
+    }
     if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));

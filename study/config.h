@@ -123,6 +123,7 @@ struct Removal {
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
   Wrap wrap;                                ///< gradient methods but retraining
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
+  Answer answer = Answer::factual;          ///< sft and edits: what the questions get instead
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };

@@ -215,6 +215,7 @@ class Study {
       settings["settings"].erase("retain_loss");
     }
     if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
+    if (removal.answer != Answer::factual) settings["answer"] = static_cast<int>(removal.answer);
     if (!edits) settings["train"] = key_json(removal.train);
     for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
     const StoredStage stored =

@@ -68,6 +68,20 @@ TEST_CASE("the attack's later settings leave no trace in keys at their defaults"
   CHECK(key_json(settings).size() == json.size() + 2);
 }
 
+TEST_CASE("what the questions get instead of the line", "[config]") {
+  CHECK(load("{method: rome}").remove[0].answer == Answer::factual);
+  CHECK_FALSE(load("{method: rome}").resolved()["remove"][0].contains("answer"));
+  const StudyConfig other = load("{method: memit, answer: contrary}");
+  CHECK(other.remove[0].answer == Answer::contrary);
+  CHECK(other.resolved()["remove"][0]["answer"] == "contrary");
+  CHECK(load("{method: sft, answer: neutral}").remove[0].answer == Answer::neutral);
+  CHECK_THROWS_WITH(load("{method: sft, answer: line}"),
+                    Catch::Contains("factual, neutral or contrary") && Catch::Contains(".yaml:4"));
+  CHECK_THROWS_WITH(load("{method: npo, answer: neutral}"), Catch::Contains("only sft and edits"));
+  CHECK_THROWS_WITH(load("{method: ablation, answer: neutral}"),
+                    Catch::Contains("only sft and edits"));
+}
+
 TEST_CASE("an objective's settings are read and checked", "[config]") {
   const StudyConfig study = load("{method: npo, settings: {retain_loss: kl}}");
   CHECK(study.remove[0].resolved["retain_loss"] == "kl");
