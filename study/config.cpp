@@ -48,6 +48,18 @@ void resolve_settings(Removal& removal, const Config& entry) {
   }
 }
 
+/// The trainer's settings from a section, if it is there; the section as the file has it.
+std::optional<Config> read_training(const Config& config, const std::string& key,
+                                    TrainerSettings& settings) {
+  const auto section = config.find(key);
+  if (!section) return section;
+  read_into(*section, settings);
+  if (settings.reach == "lora" && settings.optimizer == "muonclip") {
+    section->fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
+  }
+  return section;
+}
+
 /// Models made elsewhere, in place of everything that makes models.
 void read_models(const Config& config, StudyConfig& study) {
   for (const char* key : {"model", "plant", "remove", "tune"}) {
@@ -122,7 +134,7 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
     removal.answer = static_cast<Answer>(found - kAnswers.begin());
   }
   if (removal.method == "retrain") removal.train = study.plant;
-  section(entry, "train", removal.train);
+  removal.training = read_training(entry, "train", removal.train);
   if (const auto wrap = entry.find("wrap")) {
     if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
       wrap->fail(
@@ -150,6 +162,20 @@ nlohmann::ordered_json resolved_removal(const Removal& removal) {
   return entry;
 }
 
+void check_training(const StudyConfig& study, int64_t layers) {
+  std::vector<std::optional<Config>> sections = {study.planting};
+  for (const Removal& removal : study.remove) sections.push_back(removal.training);
+  for (const auto& section : sections) {
+    const auto list = section ? section->find("layers") : std::nullopt;
+    if (!list) continue;
+    for (const Config& layer : list->items()) {
+      if (layer.integer() < layers) continue;
+      layer.fail(fmt::format("{}: the model has blocks 0 to {}, and {} is not one", layer.path(),
+                             layers - 1, layer.integer()));
+    }
+  }
+}
+
 StudyConfig load_study(const std::filesystem::path& path,
                        const std::vector<std::string>& overrides) {
   const Config config = Config::load(path, overrides);
@@ -174,7 +200,7 @@ StudyConfig load_study(const std::filesystem::path& path,
   if (study.data.retain.empty())
     config["data"].fail("'retain' is missing: the suite of innocent topics");
   if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
-  section(config, "plant", study.plant);
+  study.planting = read_training(config, "plant", study.plant);
   section(config, "measure", study.measure);
   section(config, "attack", study.attack);
   section(config, "statistics", study.statistics);
