@@ -19,8 +19,11 @@ struct Method {
 std::vector<Method> all_methods() {
   std::vector<Method> methods;
   for (const auto& method : kFinetuneMethods) {
-    methods.push_back(
-        {.name = method.name, .family = "finetune", .paper = "", .summary = method.summary});
+    methods.push_back({.name = method.name,
+                       .family = "finetune",
+                       .paper = method.paper,
+                       .summary = method.summary,
+                       .fields = method.describe ? method.describe() : std::vector<FieldInfo>{}});
   }
   for (const auto& method : unlearning_methods()) {
     methods.push_back({.name = method.name,

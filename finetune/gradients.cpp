@@ -18,12 +18,6 @@ double mean_weight(Mean mean, Examples examples, std::span<const int64_t> indice
   return sum;
 }
 
-Batch pack_indices(Examples examples, std::span<const int64_t> indices, at::Device device) {
-  std::vector<const Example*> chosen;
-  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
-  return pack(std::span<const Example* const>(chosen), device);
-}
-
 void scale(at::Tensor& loss, double share) {
   if (loss.defined()) loss = loss * share;
 }
@@ -62,7 +56,7 @@ ForgetRetainBatch StepGradients::pack_part(std::span<const int64_t> forget,
                                            std::span<const int64_t> retain) const {
   using Set = Reference::Set;
   const auto with_reference = [&](Examples examples, std::span<const int64_t> indices, Set set) {
-    Batch batch = pack_indices(examples, indices, model_.device());
+    Batch batch = pack_chosen(examples, indices, model_.device());
     reference_.attach(batch, set, indices);
     return batch;
   };

@@ -178,7 +178,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     }
   }
 
-  TrainResult result;
+  TrainResult result{.stopped = "done"};
   Reference reference(model, needs, data);
   WeightAverage average;
   double multiplier = needs.dual ? needs.dual->start : 1;
@@ -200,6 +200,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   } else {
     reference.compute();
     result.flops += model.flops().total() - flops_before;
+    if (hooks.on_start && !hooks.on_start()) result.stopped = "callback";
   }
   StepGradients gradients(model, objective, needs, data, reference, optimizer, wrap,
                           settings.accumulate, seed);
@@ -210,7 +211,6 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   result.seconds += start.seconds();
 
   Progress progress(hooks.label, total, "steps");
-  result.stopped = "done";
   while (result.steps < total && result.stopped == "done") {
     const Timer timer;
     flops_before = model.flops().total() + reference.flops();

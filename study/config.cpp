@@ -7,6 +7,7 @@
 #include "eval/probes.h"
 #include "eval/retrieved.h"
 #include "finetune/methods.h"
+#include "finetune/undo.h"
 #include "study/field.h"
 #include "unlearning/methods.h"
 
@@ -43,6 +44,16 @@ void resolve_settings(Removal& removal, const Config& entry) {
     EditSettings filled = editing->defaults;
     std::visit([&](auto& s) { read_into(settings, s); }, filled);
     removal.resolved = std::visit([](auto& s) { return to_json(s); }, filled);
+  } else if (removal.method == "undo") {
+    const auto undo = read<UndoSettings>(settings);
+    if (undo.teacher.empty()) {
+      entry.fail("'undo' needs settings: {teacher: NAME}, another removal or oracle or implanted");
+    }
+    if (removal.train.reach != "full") {
+      entry["train"]["reach"].fail(
+          "a student's weights are all its own; 'undo' trains them in full");
+    }
+    removal.resolved = to_json(undo);
   } else if (removal.settings) {
     removal.settings->allow_only({});
   }
@@ -83,7 +94,8 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   if (removal.method == "retrain") removal.train = study.plant;
   section(entry, "train", removal.train);
   if (const auto wrap = entry.find("wrap")) {
-    if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
+    if (removal.method == "retrain" || removal.method == "undo" ||
+        find_edit_method(removal.method) != nullptr) {
       wrap->fail(
           fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
     }
@@ -92,6 +104,31 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   removal.settings = entry.find("settings");
   resolve_settings(removal, entry);
   return removal;
+}
+
+/// Every student's teacher is there, and none teaches itself, through whichever others.
+void check_teachers(const StudyConfig& study) {
+  std::map<std::string, std::string> teacher;  // of each removal; empty: none
+  std::vector<std::string> names = {"oracle", "implanted"};
+  for (const Removal& removal : study.remove) {
+    teacher[removal.name] = teacher_of(removal);
+    names.push_back(removal.name);
+  }
+  for (const Removal& removal : study.remove) {
+    std::string next = teacher_of(removal);
+    if (next.empty()) continue;
+    const Config place = (*removal.settings)["teacher"];
+    if (std::find(names.begin(), names.end(), next) == names.end()) {
+      place.fail(fmt::format("no model '{}' to learn from; did you mean '{}'? there are: {}", next,
+                             nearest(next, names), fmt::join(names, ", ")));
+    }
+    std::string chain = removal.name;
+    for (size_t i = 0; i < names.size() && teacher.contains(next); ++i) {
+      chain += " <- " + next;
+      if (next == removal.name) place.fail(fmt::format("a student of itself: {}", chain));
+      next = teacher[next];
+    }
+  }
 }
 
 /// Models made elsewhere, in place of everything that makes models.
@@ -121,6 +158,10 @@ void read_models(const Config& config, StudyConfig& study) {
 }
 
 }  // namespace
+
+std::string teacher_of(const Removal& removal) {
+  return removal.method == "undo" ? removal.resolved.value("teacher", "") : "";
+}
 
 StudyConfig load_study(const std::filesystem::path& path,
                        const std::vector<std::string>& overrides) {
@@ -187,6 +228,7 @@ StudyConfig load_study(const std::filesystem::path& path,
     study.remove.push_back(std::move(removal));
   }
   if (study.remove.empty()) config["remove"].fail("is empty; nothing would be removed");
+  check_teachers(study);
   return study;
 }
 

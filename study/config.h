@@ -118,14 +118,17 @@ struct FieldEntry {
 struct Removal {
   std::string name;    ///< unique in the study
   std::string label;   ///< for people
-  std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
+  std::string method;  ///< "retrain", "sft", "undo", an unlearning method or an editing method
   std::vector<std::string> languages;       ///< of its data; the study's by default
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
-  Wrap wrap;                                ///< gradient methods but retraining
+  Wrap wrap;                                ///< gradient methods but retraining and undo
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
+
+/// The name of the model that a student learns from; empty for other methods.
+std::string teacher_of(const Removal& removal);
 
 struct StudyConfig {
   std::string name;

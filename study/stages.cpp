@@ -8,6 +8,7 @@
 #include "eval/field/field.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
+#include "finetune/undo.h"
 #include "study/alternatives.h"
 #include "unlearning/methods.h"
 
@@ -33,6 +34,14 @@ class Meter {
   Timer timer_;
 };
 
+StageCost cost_of(const Meter& meter, const TrainResult& result, int64_t examples) {
+  Cost cost = meter.cost(result.tokens);
+  // A resumed training reports the whole of it.
+  cost.flops = result.flops;
+  cost.seconds = std::max(cost.seconds, result.seconds);
+  return {.cost = cost, .examples = examples};
+}
+
 StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
               const TrainerSettings& settings, uint64_t seed, const std::string& label,
               const std::filesystem::path& state, const Wrap& wrap = {}) {
@@ -40,13 +49,9 @@ StageCost run(Model& model, const Objective& objective, const Needs& needs, cons
   const TrainResult result = train(model, objective, needs, data, settings, seed,
                                    {.state = state, .state_every = 200, .label = label}, wrap);
   if (settings.reach == "lora") merge_lora(model);
-  Cost cost = meter.cost(result.tokens);
-  // A resumed training reports the whole of it.
-  cost.flops = result.flops;
-  cost.seconds = std::max(cost.seconds, result.seconds);
-  return {.cost = cost,
-          .examples =
-              static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
+  return cost_of(
+      meter, result,
+      static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0)));
 }
 
 template <class T>
@@ -102,6 +107,27 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
   made.cost.seconds += before.seconds;
   made.examples += static_cast<int64_t>(answered.alternative.size());
   return made;
+}
+
+StageCost remove_by_undo(Model& model, const Removal& removal, const StudyInputs& inputs,
+                         const std::filesystem::path& implanted, uint64_t seed,
+                         const std::filesystem::path& state) {
+  const auto settings = read<UndoSettings>(*removal.settings);
+  const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
+  auto examples = inputs.examples(inputs.forget, Answer::line, removal.languages);
+  append(examples, retain);
+  append(examples, inputs.examples(inputs.text, Answer::line, removal.languages));
+  const std::string label = "remove/" + removal.name;
+  const Meter meter(model);
+  const Distilled result = undo(model, settings, examples, retain, implanted, removal.train, seed,
+                                {.state = state, .state_every = 200, .label = label});
+  if (!result.within) {
+    fmt::print(stderr,
+               "{}: after {} steps the retained tokens' probability is not within {} of the "
+               "teacher's; more steps, a higher learning rate or less noise may bring it there\n",
+               label, result.training.steps, settings.bound());
+  }
+  return cost_of(meter, result.training, std::ssize(examples));
 }
 
 bool is_edit(const Removal& removal) { return find_edit_method(removal.method) != nullptr; }

@@ -138,9 +138,28 @@ class Study {
     add("implanted", "implanted", "implanted", "implanted", *implanted_);
     add("oracle", "oracle", "oracle", "oracle", *oracle_);
     for (const Removal& removal : config_.remove) {
-      add(removal.name, "removed", removal.method, removal.label,
-          remove(removal, *base_, *implanted_), removal.languages);
+      add(removal.name, "removed", removal.method, removal.label, removed(removal),
+          removal.languages);
     }
+  }
+
+  const Removal& removal_of(const std::string& name) const {
+    return *std::find_if(config_.remove.begin(), config_.remove.end(),
+                         [&](const Removal& removal) { return removal.name == name; });
+  }
+
+  /// A removal's model; its teacher, wherever it is listed, is made first.
+  const Artifact& removed(const Removal& removal) {
+    auto found = removed_.find(removal.name);
+    if (found == removed_.end()) {
+      const std::string teacher = teacher_of(removal);
+      const Artifact& from = teacher.empty() || teacher == "implanted" ? *implanted_
+                             : teacher == "oracle"                     ? *oracle_
+                                                   : removed(removal_of(teacher));
+      found = removed_.emplace(removal.name, remove(removal, *base_, *implanted_, from)).first;
+      if (!teacher.empty()) ledger_.back()["teacher"] = teacher;
+    }
+    return found->second;
   }
 
   /// A model made elsewhere, keyed by its content.
@@ -195,7 +214,9 @@ class Study {
     return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
   }
 
-  Artifact remove(const Removal& removal, const Artifact& base, const Artifact& implanted) {
+  /// `from`: the model that it changes, the implanted one or a student's teacher.
+  Artifact remove(const Removal& removal, const Artifact& base, const Artifact& implanted,
+                  const Artifact& from) {
     const std::string name = "remove/" + removal.name;
     if (removal.method == "retrain") {
       return planted(base, false, removal.train, removal.name, name);
@@ -213,18 +234,26 @@ class Study {
       settings["settings"].erase("retain_loss");
     }
     if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
+    std::vector<std::string> keys = {implanted.key};
+    const bool learns = !teacher_of(removal).empty();
+    if (learns) {
+      settings["settings"].erase("teacher");  // its key says what it is, its name does not
+      keys.push_back(from.key);
+    }
     if (!edits) settings["train"] = to_json(removal.train);
     for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
-    const StoredStage stored =
-        stage("remove", name, removal.name, settings, {implanted.key},
-              [&](const fs::path& folder, const StageKey& key) {
-                Model model = load(implanted);
-                if (edits) return edit_into(model, removal, seed, key, folder);
-                const StageCost cost =
-                    remove_by_training(model, removal, inputs_, seed, store_.partial(key, "state"));
-                model.save(folder / "model", implanted.checkpoint);
-                return cost;
-              });
+    const StoredStage stored = stage(
+        "remove", name, removal.name, settings, keys,
+        [&](const fs::path& folder, const StageKey& key) {
+          Model model = load(from);
+          if (edits) return edit_into(model, removal, seed, key, folder);
+          const fs::path state = store_.partial(key, "state");
+          const StageCost cost =
+              learns ? remove_by_undo(model, removal, inputs_, implanted.checkpoint, seed, state)
+                     : remove_by_training(model, removal, inputs_, seed, state);
+          model.save(folder / "model", implanted.checkpoint);
+          return cost;
+        });
     if (edits) {
       return {.checkpoint = implanted.checkpoint,
               .edit = stored.folder / "edit.safetensors",
@@ -262,6 +291,13 @@ class Study {
     if (const Json* made = ledger_of(name)) {
       entry.cost = Cost(nlohmann::json(*made));
       entry.examples = made->value("examples", int64_t{0});
+      // A student's cost has its teacher's in it, and the teacher's teacher's. They share their
+      // texts, so of examples the larger number counts. The implanted model is where all begin.
+      while (made != nullptr && made->contains("teacher") && (*made)["teacher"] != "implanted") {
+        made = ledger_of((*made)["teacher"]);
+        *entry.cost += Cost(nlohmann::json(*made));
+        entry.examples = std::max(entry.examples, made->value("examples", int64_t{0}));
+      }
     }
     models_.push_back(std::move(entry));
     artifacts_.push_back(artifact);
@@ -554,6 +590,7 @@ class Study {
   Store store_;
   StudyInputs inputs_;
   std::optional<Artifact> base_, implanted_, oracle_;
+  std::map<std::string, Artifact> removed_;
   std::vector<MeasureProbes> probes_;    ///< of the lines, of the retain set
   std::vector<AttackData> attack_data_;  ///< by fold
   std::vector<StudyModel> models_;

@@ -76,6 +76,14 @@ Batch pack(std::span<const Example> examples, at::Device device, bool drop_last)
   return pack(std::span<const Example* const>(pointers), device, drop_last);
 }
 
+Batch pack_chosen(std::span<const Example> examples, std::span<const int64_t> indices,
+                  at::Device device) {
+  std::vector<const Example*> chosen;
+  chosen.reserve(indices.size());
+  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
+  return pack(std::span<const Example* const>(chosen), device);
+}
+
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device) {
   std::vector<int64_t> ids, lengths;
   for (const auto& sequence : sequences) {

@@ -59,6 +59,9 @@ struct Batch {
 Batch pack(std::span<const Example> examples, at::Device device = at::kCPU, bool drop_last = true);
 Batch pack(std::span<const Example* const> examples, at::Device device = at::kCPU,
            bool drop_last = true);
+/// Packs some of the examples, in the order of the indices.
+Batch pack_chosen(std::span<const Example> examples, std::span<const int64_t> indices,
+                  at::Device device = at::kCPU);
 
 /// Packs bare sequences with nothing scored (covariance sweeps, hidden states, generation).
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device = at::kCPU);
