@@ -17,8 +17,8 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages",
-                                               "train",  "text", "wrap",  "settings"};
+const std::vector<std::string> kRemovalKeys = {"method", "name", "label",   "languages", "train",
+                                               "text",   "wrap", "layered", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -100,6 +100,12 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
           fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
     }
     removal.wrap = read_wrap(*wrap);
+  }
+  if (const auto layered = entry.find("layered")) {
+    if (find_unlearning_method(removal.method) == nullptr) {
+      layered->fail(fmt::format("only unlearning methods go in layers, not '{}'", removal.method));
+    }
+    removal.layered = read<LayeredSettings>(*layered);
   }
   removal.settings = entry.find("settings");
   resolve_settings(removal, entry);
@@ -273,6 +279,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
     if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
     for (const auto& file : removal.text) entry["text"].push_back(file.string());
     if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
+    if (removal.layered) entry["layered"] = to_json(*removal.layered);
     if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
     all["remove"].push_back(std::move(entry));
   }

@@ -9,7 +9,7 @@
 #include "finetune/lora.h"
 #include "finetune/sft.h"
 #include "finetune/undo.h"
-#include "study/alternatives.h"
+#include "study/layered.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -99,10 +99,30 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
       answer_twice(model, method.alternatives(settings), inputs, removal.languages,
                    derive_seed(seed, "alternative answers"));
   const Cost before = meter.cost(0);
-  StageCost made =
-      run(model, method.objective(settings), method.needs(settings, model.config()),
-          {.forget = answered.forget, .retain = retain, .alternative = answered.alternative},
-          removal.train, seed, label, state, removal.wrap);
+  const auto layers = forget_in_layers(removal.layered.value_or(LayeredSettings{.folds = 1}),
+                                       answered, retain, inputs, removal.languages, seed);
+  const Objective objective = method.objective(settings);
+  const Needs needs = method.needs(settings, model.config());
+  StageCost made;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool last = i + 1 == layers.size();
+    const auto kept = [&](size_t layer) {
+      return fmt::format("{}.layer{}", state.string(), layer);
+    };
+    if (!last && std::filesystem::exists(kept(i))) {
+      made.cost = restore_layer(kept(i), model);
+      continue;
+    }
+    const auto& [forget, retained] = layers[i];
+    const StageCost layer =
+        run(model, objective, needs,
+            {.forget = forget.forget, .retain = retained, .alternative = forget.alternative},
+            removal.train, i == 0 ? seed : derive_seed(seed, fmt::format("layer {}", i)),
+            last ? label : fmt::format("{} layer {}", label, i + 1), state, removal.wrap);
+    made.cost += layer.cost;
+    made.examples = layer.examples;  // the last stage has all lines
+    if (!last) keep_layer(kept(i), model, made.cost);
+  }
   made.cost.flops += before.flops;
   made.cost.seconds += before.seconds;
   made.examples += static_cast<int64_t>(answered.alternative.size());

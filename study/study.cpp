@@ -11,6 +11,7 @@
 #include "eval/field/field.h"
 #include "study/ablation.h"
 #include "study/field.h"
+#include "study/layered.h"
 #include "study/report.h"
 #include "study/stages.h"
 #include "study/store.h"
@@ -128,7 +129,8 @@ class Study {
 
   void make_models() {
     for (const Removal& removal : config_.remove) {
-      // A search that cannot be is an error before anything is computed.
+      // What cannot be is an error before anything is computed.
+      check_unlearning(removal, inputs_);
       if (removal.method != "ablation") continue;
       ablation_space(ablation_settings(removal), inputs_.model.layers);
     }
@@ -234,6 +236,7 @@ class Study {
       settings["settings"].erase("retain_loss");
     }
     if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
+    if (removal.layered) settings["layered"] = to_json(*removal.layered);
     std::vector<std::string> keys = {implanted.key};
     const bool learns = !teacher_of(removal).empty();
     if (learns) {

@@ -77,5 +77,18 @@ TEST_CASE("a student names its teacher", "[config]") {
   refuses("{method: undo, settings: {teacher: oracle}, wrap: [sam]}", "4:", "no forget gradient");
 }
 
+TEST_CASE("layers", "[config]") {
+  const StudyConfig study = load("{method: npo, layered: {folds: 3}}");
+  CHECK(study.remove[0].layered->folds == 3);
+  CHECK(study.resolved()["remove"][0]["layered"]["folds"] == 3);
+  CHECK_FALSE(load("{method: npo}").resolved()["remove"][0].contains("layered"));
+  CHECK_THROWS_WITH(load("{method: npo, layered: {fold: 3}}"), Catch::Contains("'folds'"));
+  CHECK_THROWS_WITH(load("{method: npo, layered: {folds: 0}}"), Catch::Contains("folds"));
+  for (const char* other : {"sft", "retrain", "rome"}) {
+    CHECK_THROWS_WITH(load(fmt::format("{{method: {}, layered: {{folds: 2}}}}", other)),
+                      Catch::Contains("only unlearning methods") && Catch::Contains(".yaml:4"));
+  }
+}
+
 }  // namespace
 }  // namespace resurface
