@@ -43,13 +43,12 @@ std::vector<Method> all_methods() {
                        .fields = fields});
   }
   for (const auto& wrapper : kWrappers) {
-    methods.push_back(
-        {.name = wrapper.name,
-         .family = "wrapper",
-         .paper = "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)",
-         .summary = wrapper.summary,
-         .trains = false,
-         .fields = wrapper.describe()});
+    methods.push_back({.name = wrapper.name,
+                       .family = "wrapper",
+                       .paper = wrapper.paper,
+                       .summary = wrapper.summary,
+                       .trains = false,
+                       .fields = wrapper.describe()});
   }
   return methods;
 }

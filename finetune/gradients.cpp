@@ -38,6 +38,21 @@ void must_train(const at::Tensor& loss) {
 at::Tensor Loss::on_forget() const { return sum(forget, alternative); }
 at::Tensor Loss::total() const { return sum(on_forget(), retain); }
 
+Wrapped with_wrappers(const Objective& objective, const Needs& needs, const Wrap& wrap,
+                      const ModelConfig& model) {
+  Wrapped wrapped{objective, needs};
+  if (wrap.lat) {
+    for (const int64_t block : wrap.lat->blocks(model)) {
+      if (needs.frozen_blocks == 0 || block >= needs.frozen_blocks) continue;
+      throw ConfigError(fmt::format(
+          "lat: after block {} nothing of this method would see it, for only blocks {} and later "
+          "run in its training; choose among them (layers)",
+          block, needs.frozen_blocks));
+    }
+  }
+  return wrapped;
+}
+
 StepGradients::StepGradients(Model& model, const Objective& objective, const Needs& needs,
                              const TrainData& data, const Reference& reference,
                              const AdamW& optimizer, const Wrap& wrap, int64_t micro_batches,
@@ -83,7 +98,10 @@ void StepGradients::each_part(const StepExamples& step, bool with_retain, Use&& 
     const auto forget = std::span(step.forget).subspan(begin, size);
     std::span<const int64_t> retain;
     if (needs_.retain && with_retain) retain = std::span(step.retain).subspan(begin, size);
-    const ForgetRetainBatch batch = pack_part(forget, retain);
+    ForgetRetainBatch batch = pack_part(forget, retain);
+    if (wrap_.lat) {
+      batch.forget.added = latent_attack(model_, batch.forget, optimizer_.parameters(), *wrap_.lat);
+    }
     Loss loss = objective_(model_, batch);
     scale(loss.forget, share(needs_.forget_mean, data_.forget, forget, step.forget));
     if (needs_.alternative) {

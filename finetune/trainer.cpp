@@ -146,10 +146,11 @@ double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t t
   fail("schedule: expected constant, linear or cosine, got '{}'", settings.schedule);
 }
 
-TrainResult train(Model& model, const Objective& objective, const Needs& needs,
-                  const TrainData& data, const TrainerSettings& settings, uint64_t seed,
-                  const TrainHooks& hooks, const Wrap& wrap) {
+TrainResult train(Model& model, const Objective& plain, const Needs& asked, const TrainData& data,
+                  const TrainerSettings& settings, uint64_t seed, const TrainHooks& hooks,
+                  const Wrap& wrap) {
   const Timer start;
+  const auto [objective, needs] = with_wrappers(plain, asked, wrap, model.config());
   check_examples("forget", data.forget, model.config().context);
   if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
     fail("training: {} marks to leave out for {} examples", data.leave_out.size(),

@@ -36,6 +36,8 @@ Wrap read_wrap(const Config& list) {
       take(wrap.rs, entry, settings);
     } else if (name == "average") {
       take(wrap.average, entry, settings);
+    } else if (name == "lat") {
+      take(wrap.lat, entry, settings);
     } else {
       std::vector<std::string> names;
       for (const Wrapper& known : kWrappers) names.emplace_back(known.name);
@@ -56,6 +58,7 @@ nlohmann::ordered_json to_json(const Wrap& wrap) {
   add("sam", wrap.sam);
   add("rs", wrap.rs);
   add("average", wrap.average);
+  add("lat", wrap.lat);
   return list;
 }
 

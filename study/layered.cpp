@@ -3,6 +3,7 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/run/error.h"
 #include "eval/attack/data.h"
+#include "finetune/gradients.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -44,6 +45,7 @@ void check_unlearning(const Removal& removal, const StudyInputs& inputs) {
   if (method == nullptr) return;
   const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
   const Needs needs = method->needs(settings, inputs.model);
+  with_wrappers({}, needs, removal.wrap, inputs.model);
   if (!removal.layered || removal.layered->folds == 1) return;
   if (!needs.retain) {
     throw ConfigError(fmt::format(

@@ -35,6 +35,7 @@ Batch Batch::to(at::Device device) const {
                              &moved.reference_logits, &moved.reference_hidden, &moved.frozen}) {
     if (tensor->defined()) *tensor = tensor->to(device);
   }
+  for (Added& one : moved.added) one.value = one.value.to(device);
   return moved;
 }
 

@@ -294,7 +294,14 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
       }
     }
   }
+  const auto add = [&](int64_t layer, at::Tensor& state, bool rows) {
+    for (const Batch::Added& added : batch.added) {
+      if (added.layer != layer || !state.defined()) continue;
+      state = state + (rows ? added.value.index_select(0, options.rows) : added.value);
+    }
+  };
   at::Tensor x = options.start.defined() ? options.start : embed(batch);
+  if (!options.start.defined()) add(-1, x, false);
   if (options.first == last) {
     return options.rows.defined() ? x.index_select(0, options.rows) : x;
   }
@@ -315,6 +322,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
     } else {
       x = run_block(layer, x, plan, options);
     }
+    add(layer, x, only_rows(layer, options));
     if (options.on_block) options.on_block(layer, x);
   }
   return x;

@@ -126,7 +126,7 @@ class Study(Case):
         train = "train: {learning_rate: 1.0e-3, steps: 4, batch_size: 8, compute: fp32}"
         removals = [f"{{method: undo, name: again, settings: {{teacher: undo, student: fresh}}, {train}}}",
                     f"{{method: undo, settings: {{teacher: npo, alpha: 0.4, check_every: 2}}, {train}}}",
-                    f"{{method: npo, layered: {{folds: 2}}, {train}}}",
+                    f"{{method: npo, layered: {{folds: 2}}, wrap: [{{lat: {{steps: 2}}}}], {train}}}",
                     f"{{method: undo, name: matched, settings: {{teacher: oracle, student: trained}}, {train}}}"]
         result = run(*self.study("undo", f"remove=[{', '.join(removals)}]", "attack.rungs=[]"))
         self.assertEqual(result.returncode, 0, result.stderr)

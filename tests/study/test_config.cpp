@@ -77,8 +77,8 @@ TEST_CASE("a student names its teacher", "[config]") {
   refuses("{method: undo, settings: {teacher: oracle}, wrap: [sam]}", "4:", "no forget gradient");
 }
 
-TEST_CASE("layers", "[config]") {
-  const StudyConfig study = load("{method: npo, layered: {folds: 3}}");
+TEST_CASE("layers, and wrappers for methods that forget", "[config]") {
+  const StudyConfig study = load("{method: npo, layered: {folds: 3}, wrap: [lat]}");
   CHECK(study.remove[0].layered->folds == 3);
   CHECK(study.resolved()["remove"][0]["layered"]["folds"] == 3);
   CHECK_FALSE(load("{method: npo}").resolved()["remove"][0].contains("layered"));
@@ -88,6 +88,7 @@ TEST_CASE("layers", "[config]") {
     CHECK_THROWS_WITH(load(fmt::format("{{method: {}, layered: {{folds: 2}}}}", other)),
                       Catch::Contains("only unlearning methods") && Catch::Contains(".yaml:4"));
   }
+  CHECK_THROWS_WITH(load("{method: sft, wrap: [lat]}"), Catch::Contains("'sft' trains on none"));
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ TEST_CASE("one layer is the plain method; a killed removal goes on with its next
   fs::remove_all(folder);
 }
 
-TEST_CASE("layers that cannot be are refused before anything is computed",
+TEST_CASE("layers and wrappers that cannot be are refused before anything is computed",
           "[layered]") {
   const StudyInputs inputs = world_inputs();
   CHECK_THROWS_WITH(check_unlearning(removal_of("ga", 2), inputs),
@@ -133,6 +133,9 @@ TEST_CASE("layers that cannot be are refused before anything is computed",
                     Catch::Contains("4 folds of 3 lines"));
   CHECK_NOTHROW(check_unlearning(removal_of("npo", 3), inputs));
   CHECK_NOTHROW(check_unlearning(removal_of("ga", 1), inputs));
+  Removal removal = removal_of("npo", 0);
+  removal.wrap.lat = LatSettings{.layers = {99}};
+  CHECK_THROWS_WITH(check_unlearning(removal, inputs), Catch::Contains("layer 99"));
 }
 
 }  // namespace
