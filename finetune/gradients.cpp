@@ -50,6 +50,19 @@ Wrapped with_wrappers(const Objective& objective, const Needs& needs, const Wrap
           block, needs.frozen_blocks));
     }
   }
+  const bool holds = wrap.tar && wrap.tar->on() && wrap.tar->representation > 0;
+  if (holds && needs.retain && needs.retain_block < 0) {
+    const int64_t block = model.layers - 1;
+    wrapped.needs.retain_block = block;
+    wrapped.objective = [=, weight = wrap.tar->representation](Model& m,
+                                                               const ForgetRetainBatch& batch) {
+      Loss loss = objective(m, batch);
+      if (batch.retain.size() > 0) {
+        loss.retain = sum(loss.retain, weight * representation_gap(m, batch.retain, block));
+      }
+      return loss;
+    };
+  }
   return wrapped;
 }
 
@@ -121,7 +134,11 @@ StepReport StepGradients::accumulate(const StepExamples& step, int64_t number, d
   report.step = number;
   report.multiplier = multiplier;
   const NamedTensors& trained = optimizer_.parameters();
-  std::vector<at::Tensor> ascent(trained.size());
+  std::vector<at::Tensor> ascent(trained.size()), tamper;
+  if (wrap_.tar && wrap_.tar->on()) {
+    tamper = tamper_gradients(model_, *wrap_.tar, trained, data_.forget, step.forget,
+                              micro_batches_, derive_seed(seed_, fmt::format("tar {}", number)));
+  }
   each_part(step, true, [&](Loss& loss, const ForgetRetainBatch& batch) {
     const at::Tensor on_forget = loss.on_forget();
     if (on_forget.defined()) forget_sum += on_forget.detach();
@@ -151,6 +168,11 @@ StepReport StepGradients::accumulate(const StepExamples& step, int64_t number, d
   });
   if (wrap_.perturbs()) {
     perturbed(step, ascent, derive_seed(seed_, fmt::format("perturbation {}", number)));
+  }
+  for (size_t i = 0; i < tamper.size(); ++i) {
+    if (!tamper[i].defined()) continue;
+    at::Tensor& gradient = trained[i].second.mutable_grad();
+    gradient = gradient.defined() ? gradient.add_(tamper[i]) : tamper[i];
   }
   // One transfer for all three: on a GPU each would wait for the device.
   const at::Tensor values =

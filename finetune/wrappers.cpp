@@ -38,6 +38,9 @@ Wrap read_wrap(const Config& list) {
       take(wrap.average, entry, settings);
     } else if (name == "lat") {
       take(wrap.lat, entry, settings);
+    } else if (name == "tar") {
+      take(wrap.tar, entry, settings);
+      if (wrap.tar->rates.empty()) settings["rates"].fail("is empty");
     } else {
       std::vector<std::string> names;
       for (const Wrapper& known : kWrappers) names.emplace_back(known.name);
@@ -59,6 +62,7 @@ nlohmann::ordered_json to_json(const Wrap& wrap) {
   add("rs", wrap.rs);
   add("average", wrap.average);
   add("lat", wrap.lat);
+  add("tar", wrap.tar);
   return list;
 }
 

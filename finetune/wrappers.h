@@ -7,6 +7,7 @@
 //   g_r(theta) rs       randomised smoothing: mean over k of g_f(theta + sigma N_k) + g_r(theta)
 //   average  weight averaging: the result is the mean of the weights after the last steps
 //   lat      g_f where an adversary disturbs the hidden states (finetune/lat.h)
+//   tar      what an attacker would find after training for a while (finetune/tar.h)
 //
 // sam and rs hold one copy of the weights that train; sam costs another forward and backward over
 // the forget examples a step, rs k of them (and a forward for the loss that is reported).
@@ -19,6 +20,7 @@
 #include "core/run/config.h"
 #include "finetune/adamw.h"
 #include "finetune/lat.h"
+#include "finetune/tar.h"
 
 namespace resurface {
 
@@ -55,9 +57,10 @@ struct Wrap {
   std::optional<SmoothingSettings> rs = {};
   std::optional<AveragingSettings> average = {};
   std::optional<LatSettings> lat = {};
+  std::optional<TarSettings> tar = {};
 
   bool perturbs() const { return sam || rs; }
-  bool empty() const { return !sam && !rs && !average && !lat; }
+  bool empty() const { return !sam && !rs && !average && !lat && !tar; }
 };
 
 struct Wrapper {
@@ -68,7 +71,7 @@ struct Wrapper {
 };
 inline constexpr const char* kWrapperPaper =
     "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)";
-inline constexpr std::array<Wrapper, 4> kWrappers = {{
+inline constexpr std::array<Wrapper, 5> kWrappers = {{
     {"sam", kWrapperPaper,
      "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
      [] { return describe<SamSettings>(); }},
@@ -81,6 +84,9 @@ inline constexpr std::array<Wrapper, 4> kWrappers = {{
      "Behaviors in LLMs (2024)",
      "take the forget loss where an adversary in the hidden states brings the answers back most",
      [] { return describe<LatSettings>(); }},
+    {"tar", "Tamirisa et al., Tamper-Resistant Safeguards for Open-Weight LLMs (2024)",
+     "attack the weights before each step, and add what would make the attack fail",
+     [] { return describe<TarSettings>(); }},
 }};
 
 /// A list of names, or of maps from a name to its settings: [sam], [{sam: {rho: 0.02}}, average].

@@ -100,8 +100,8 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
           fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
     }
     removal.wrap = read_wrap(*wrap);
-    if (removal.method == "sft" && removal.wrap.lat) {
-      wrap->fail("lat brings forget answers back, and 'sft' trains on none");
+    if (removal.method == "sft" && (removal.wrap.lat || removal.wrap.tar)) {
+      wrap->fail("lat and tar bring forget answers back, and 'sft' trains on none");
     }
   }
   if (const auto layered = entry.find("layered")) {

@@ -184,7 +184,7 @@ TEST_CASE("LAT's layers", "[lat]") {
   const auto parse = [](const char* text) { return read_wrap(Config::parse(text)); };
   CHECK(parse("[lat]").lat->steps == 16);
   CHECK(parse("[{lat: {layers: [0, 1], epsilon: 3}}]").lat->layers == std::vector<int64_t>{0, 1});
-  const Wrap both = parse("[{lat: {layers: [-1]}}, average]");
+  const Wrap both = parse("[{lat: {layers: [-1]}}, tar, average]");
   CHECK(to_json(parse(to_json(both).dump().c_str())) == to_json(both));
   CHECK_THROWS_AS(parse("[{lat: {epsilon: -1}}]"), ConfigError);
   CHECK_THROWS_AS(parse("[{lat: {tokens: answer}}]"), ConfigError);

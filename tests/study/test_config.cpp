@@ -88,7 +88,7 @@ TEST_CASE("layers, and wrappers for methods that forget", "[config]") {
     CHECK_THROWS_WITH(load(fmt::format("{{method: {}, layered: {{folds: 2}}}}", other)),
                       Catch::Contains("only unlearning methods") && Catch::Contains(".yaml:4"));
   }
-  CHECK_THROWS_WITH(load("{method: sft, wrap: [lat]}"), Catch::Contains("'sft' trains on none"));
+  CHECK_THROWS_WITH(load("{method: sft, wrap: [tar]}"), Catch::Contains("'sft' trains on none"));
 }
 
 }  // namespace
