@@ -19,8 +19,11 @@ struct Method {
 std::vector<Method> all_methods() {
   std::vector<Method> methods;
   for (const auto& method : kFinetuneMethods) {
-    methods.push_back(
-        {.name = method.name, .family = "finetune", .paper = "", .summary = method.summary});
+    methods.push_back({.name = method.name,
+                       .family = "finetune",
+                       .paper = method.paper,
+                       .summary = method.summary,
+                       .fields = method.describe ? method.describe() : std::vector<FieldInfo>{}});
   }
   for (const auto& method : unlearning_methods()) {
     methods.push_back({.name = method.name,
@@ -40,13 +43,12 @@ std::vector<Method> all_methods() {
                        .fields = fields});
   }
   for (const auto& wrapper : kWrappers) {
-    methods.push_back(
-        {.name = wrapper.name,
-         .family = "wrapper",
-         .paper = "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)",
-         .summary = wrapper.summary,
-         .trains = false,
-         .fields = wrapper.describe()});
+    methods.push_back({.name = wrapper.name,
+                       .family = "wrapper",
+                       .paper = wrapper.paper,
+                       .summary = wrapper.summary,
+                       .trains = false,
+                       .fields = wrapper.describe()});
   }
   return methods;
 }

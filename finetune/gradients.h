@@ -7,6 +7,15 @@
 
 namespace resurface {
 
+struct Wrapped {
+  Objective objective;
+  Needs needs;
+};
+/// A method with what its wrappers add to its retain loss and its needs. Throws ConfigError where a
+/// wrapper does not fit the method or the model.
+Wrapped with_wrappers(const Objective& objective, const Needs& needs, const Wrap& wrap,
+                      const ModelConfig& model);
+
 class StepGradients {
  public:
   /// All by reference. `micro_batches`: how many a step is split into, at most.

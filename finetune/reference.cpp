@@ -8,12 +8,6 @@ namespace {
 
 using Examples = std::span<const Example>;
 
-Batch pack_chosen(Examples examples, std::span<const int64_t> indices, at::Device device) {
-  std::vector<const Example*> chosen;
-  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
-  return pack(std::span<const Example* const>(chosen), device);
-}
-
 /// The rows of a table in which example i's are starts[i] .. starts[i + 1] - 1.
 at::Tensor rows_of(std::span<const int64_t> indices, const std::vector<int64_t>& starts) {
   std::vector<int64_t> rows;

@@ -197,10 +197,11 @@ bool chosen_to_train(const TrainerSettings& settings, const std::string& paramet
   return parameter.find(settings.modules == "mlp" ? ".mlp." : ".self_attn.") != std::string::npos;
 }
 
-TrainResult train(Model& model, const Objective& objective, const Needs& needs,
-                  const TrainData& data, const TrainerSettings& settings, uint64_t seed,
-                  const TrainHooks& hooks, const Wrap& wrap) {
+TrainResult train(Model& model, const Objective& plain, const Needs& asked, const TrainData& data,
+                  const TrainerSettings& settings, uint64_t seed, const TrainHooks& hooks,
+                  const Wrap& wrap) {
   const Timer start;
+  const auto [objective, needs] = with_wrappers(plain, asked, wrap, model.config());
   check_examples("forget", data.forget, model.config().context);
   if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
     fail("training: {} marks to leave out for {} examples", data.leave_out.size(),
@@ -227,7 +228,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     }
   }
 
-  TrainResult result;
+  TrainResult result{.stopped = "done"};
   Reference reference(model, needs, data);
   WeightAverage average;
   double multiplier = needs.dual ? needs.dual->start : 1;
@@ -249,6 +250,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   } else {
     reference.compute();
     result.flops += model.flops().total() - flops_before;
+    if (hooks.on_start && !hooks.on_start()) result.stopped = "callback";
   }
   StepGradients gradients(model, objective, needs, data, reference, optimizer, wrap,
                           settings.accumulate, seed);
@@ -259,7 +261,6 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   result.seconds += start.seconds();
 
   Progress progress(hooks.label, total, "steps");
-  result.stopped = "done";
   while (result.steps < total && result.stopped == "done") {
     const Timer timer;
     flops_before = model.flops().total() + reference.flops() + optimizer.flops();

@@ -186,6 +186,10 @@ struct TrainData {
 };
 
 struct TrainHooks {
+  /// Called once what is kept of the model before training is there, before the first step; not on
+  /// a resume. May put other weights in: those of a student of the model as it was. Return false to
+  /// leave it at that. Its time and FLOPs are not counted.
+  std::function<bool()> on_start = {};
   /// After each optimiser step; return false to stop. Its time and FLOPs are not counted.
   std::function<bool(const StepReport&)> on_step = {};
   /// The file that keeps the trainer's state; empty: none. When it exists, training goes on from it

@@ -6,6 +6,8 @@
 //   sam      sharpness-aware minimisation: e = rho g_f / |g_f|; gradient g_f(theta + e) +
 //   g_r(theta) rs       randomised smoothing: mean over k of g_f(theta + sigma N_k) + g_r(theta)
 //   average  weight averaging: the result is the mean of the weights after the last steps
+//   lat      g_f where an adversary disturbs the hidden states (finetune/lat.h)
+//   tar      what an attacker would find after training for a while (finetune/tar.h)
 //
 // sam and rs hold one copy of the weights that train; sam costs another forward and backward over
 // the forget examples a step, rs k of them (and a forward for the loss that is reported).
@@ -17,6 +19,8 @@
 
 #include "core/run/config.h"
 #include "finetune/adamw.h"
+#include "finetune/lat.h"
+#include "finetune/tar.h"
 
 namespace resurface {
 
@@ -52,23 +56,37 @@ struct Wrap {
   std::optional<SamSettings> sam = {};
   std::optional<SmoothingSettings> rs = {};
   std::optional<AveragingSettings> average = {};
+  std::optional<LatSettings> lat = {};
+  std::optional<TarSettings> tar = {};
 
   bool perturbs() const { return sam || rs; }
-  bool empty() const { return !sam && !rs && !average; }
+  bool empty() const { return !sam && !rs && !average && !lat && !tar; }
 };
 
 struct Wrapper {
   const char* name;
+  const char* paper;
   const char* summary;
   std::vector<FieldInfo> (*describe)();
 };
-inline constexpr std::array<Wrapper, 3> kWrappers = {{
-    {"sam", "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
+inline constexpr const char* kWrapperPaper =
+    "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)";
+inline constexpr std::array<Wrapper, 5> kWrappers = {{
+    {"sam", kWrapperPaper,
+     "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
      [] { return describe<SamSettings>(); }},
-    {"rs", "average the forget gradient over small random changes of the weights",
+    {"rs", kWrapperPaper, "average the forget gradient over small random changes of the weights",
      [] { return describe<SmoothingSettings>(); }},
-    {"average", "end with the mean of the weights of the last steps",
+    {"average", kWrapperPaper, "end with the mean of the weights of the last steps",
      [] { return describe<AveragingSettings>(); }},
+    {"lat",
+     "Sheshadri et al., Latent Adversarial Training Improves Robustness to Persistent Harmful "
+     "Behaviors in LLMs (2024)",
+     "take the forget loss where an adversary in the hidden states brings the answers back most",
+     [] { return describe<LatSettings>(); }},
+    {"tar", "Tamirisa et al., Tamper-Resistant Safeguards for Open-Weight LLMs (2024)",
+     "attack the weights before each step, and add what would make the attack fail",
+     [] { return describe<TarSettings>(); }},
 }};
 
 /// A list of names, or of maps from a name to its settings: [sam], [{sam: {rho: 0.02}}, average].

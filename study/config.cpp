@@ -7,6 +7,7 @@
 #include "eval/probes.h"
 #include "eval/retrieved.h"
 #include "finetune/methods.h"
+#include "finetune/undo.h"
 #include "study/field.h"
 #include "unlearning/methods.h"
 
@@ -16,8 +17,9 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant", "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "tune",  "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name",   "label", "languages", "train",
-                                               "text",   "answer", "wrap",  "settings"};
+const std::vector<std::string> kRemovalKeys = {"method",  "name",    "label",  "languages",
+                                               "train",   "text",    "answer", "wrap",
+                                               "layered", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -43,6 +45,16 @@ void resolve_settings(Removal& removal, const Config& entry) {
     EditSettings filled = editing->defaults;
     std::visit([&](auto& s) { read_into(settings, s); }, filled);
     removal.resolved = std::visit([](auto& s) { return to_json(s); }, filled);
+  } else if (removal.method == "undo") {
+    const auto undo = read<UndoSettings>(settings);
+    if (undo.teacher.empty()) {
+      entry.fail("'undo' needs settings: {teacher: NAME}, another removal or oracle or implanted");
+    }
+    if (removal.train.reach != "full") {
+      entry["train"]["reach"].fail(
+          "a student's weights are all its own; 'undo' trains them in full");
+    }
+    removal.resolved = to_json(undo);
   } else if (removal.settings) {
     removal.settings->allow_only({});
   }
@@ -58,6 +70,31 @@ std::optional<Config> read_training(const Config& config, const std::string& key
     section->fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
   }
   return section;
+}
+
+/// Every student's teacher is there, and none teaches itself, through whichever others.
+void check_teachers(const StudyConfig& study) {
+  std::map<std::string, std::string> teacher;  // of each removal; empty: none
+  std::vector<std::string> names = {"oracle", "implanted"};
+  for (const Removal& removal : study.remove) {
+    teacher[removal.name] = teacher_of(removal);
+    names.push_back(removal.name);
+  }
+  for (const Removal& removal : study.remove) {
+    std::string next = teacher_of(removal);
+    if (next.empty()) continue;
+    const Config place = (*removal.settings)["teacher"];
+    if (std::find(names.begin(), names.end(), next) == names.end()) {
+      place.fail(fmt::format("no model '{}' to learn from; did you mean '{}'? there are: {}", next,
+                             nearest(next, names), fmt::join(names, ", ")));
+    }
+    std::string chain = removal.name;
+    for (size_t i = 0; i < names.size() && teacher.contains(next); ++i) {
+      chain += " <- " + next;
+      if (next == removal.name) place.fail(fmt::format("a student of itself: {}", chain));
+      next = teacher[next];
+    }
+  }
 }
 
 /// Models made elsewhere, in place of everything that makes models.
@@ -136,11 +173,21 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
   if (removal.method == "retrain") removal.train = study.plant;
   removal.training = read_training(entry, "train", removal.train);
   if (const auto wrap = entry.find("wrap")) {
-    if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
+    if (removal.method == "retrain" || removal.method == "undo" ||
+        find_edit_method(removal.method) != nullptr) {
       wrap->fail(
           fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
     }
     removal.wrap = read_wrap(*wrap);
+    if (removal.method == "sft" && (removal.wrap.lat || removal.wrap.tar)) {
+      wrap->fail("lat and tar bring forget answers back, and 'sft' trains on none");
+    }
+  }
+  if (const auto layered = entry.find("layered")) {
+    if (find_unlearning_method(removal.method) == nullptr) {
+      layered->fail(fmt::format("only unlearning methods go in layers, not '{}'", removal.method));
+    }
+    removal.layered = read<LayeredSettings>(*layered);
   }
   removal.settings = entry.find("settings");
   resolve_settings(removal, entry);
@@ -158,6 +205,7 @@ nlohmann::ordered_json resolved_removal(const Removal& removal) {
     entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
   }
   if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
+  if (removal.layered) entry["layered"] = to_json(*removal.layered);
   if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
   return entry;
 }
@@ -174,6 +222,10 @@ void check_training(const StudyConfig& study, int64_t layers) {
                              layers - 1, layer.integer()));
     }
   }
+}
+
+std::string teacher_of(const Removal& removal) {
+  return removal.method == "undo" ? removal.resolved.value("teacher", "") : "";
 }
 
 StudyConfig load_study(const std::filesystem::path& path,
@@ -241,6 +293,7 @@ StudyConfig load_study(const std::filesystem::path& path,
     study.remove.push_back(std::move(removal));
   }
   if (study.remove.empty()) config["remove"].fail("is empty; nothing would be removed");
+  check_teachers(study);
   if (const auto tune = config.find("tune")) study.tune = read_tune(*tune, study);
   return study;
 }

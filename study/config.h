@@ -115,20 +115,37 @@ struct FieldEntry {
   nlohmann::ordered_json resolved;                     ///< the settings with defaults filled in
 };
 
+/// Layered unlearning (Qian et al. 2025, "Layered Unlearning for Adversarial Relearning"): stage i
+/// of k unlearns folds 1 .. i of the lines while folds i+1 .. k stay in the retain set. Every stage
+/// is a whole training from where the last one ended, which is its reference, too.
+struct LayeredSettings {
+  int64_t folds = 2;
+
+  template <class V>
+  void visit(V& v) {
+    v("folds", folds, "k, how many parts the lines are dealt to; 1: the plain method",
+      Range::at_least(1));
+  }
+};
+
 /// One removal: a method, its settings, and how it trains.
 struct Removal {
   std::string name;    ///< unique in the study
   std::string label;   ///< for people
-  std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
+  std::string method;  ///< "retrain", "sft", "undo", an unlearning method or an editing method
   std::vector<std::string> languages;       ///< of its data; the study's by default
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
-  Wrap wrap;                                ///< gradient methods but retraining
+  Wrap wrap;                                ///< gradient methods but retraining and undo
+  std::optional<LayeredSettings> layered;   ///< unlearning methods with a retain set
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
   Answer answer = Answer::factual;          ///< sft and edits: what the questions get instead
   std::optional<Config> training;           ///< `train` as the file has it
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
+
+/// The name of the model that a student learns from; empty for other methods.
+std::string teacher_of(const Removal& removal);
 
 struct StudyConfig {
   std::string name;

@@ -8,7 +8,8 @@
 #include "eval/field/field.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
-#include "study/alternatives.h"
+#include "finetune/undo.h"
+#include "study/layered.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -33,6 +34,14 @@ class Meter {
   Timer timer_;
 };
 
+StageCost cost_of(const Meter& meter, const TrainResult& result, int64_t examples) {
+  Cost cost = meter.cost(result.tokens);
+  // A resumed training reports the whole of it.
+  cost.flops = result.flops;
+  cost.seconds = std::max(cost.seconds, result.seconds);
+  return {.cost = cost, .examples = examples};
+}
+
 StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
               const TrainerSettings& settings, uint64_t seed, const std::string& label,
               const std::filesystem::path& state, const Wrap& wrap = {}) {
@@ -40,13 +49,9 @@ StageCost run(Model& model, const Objective& objective, const Needs& needs, cons
   const TrainResult result = train(model, objective, needs, data, settings, seed,
                                    {.state = state, .state_every = 200, .label = label}, wrap);
   if (settings.reach == "lora") merge_lora(model);
-  Cost cost = meter.cost(result.tokens);
-  // A resumed training reports the whole of it.
-  cost.flops = result.flops;
-  cost.seconds = std::max(cost.seconds, result.seconds);
-  return {.cost = cost,
-          .examples =
-              static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
+  return cost_of(
+      meter, result,
+      static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0)));
 }
 
 template <class T>
@@ -94,14 +99,55 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
       answer_twice(model, method.alternatives(settings), inputs, removal.languages,
                    derive_seed(seed, "alternative answers"));
   const Cost before = meter.cost(0);
-  StageCost made =
-      run(model, method.objective(settings), method.needs(settings, model.config()),
-          {.forget = answered.forget, .retain = retain, .alternative = answered.alternative},
-          removal.train, seed, label, state, removal.wrap);
+  const auto layers = forget_in_layers(removal.layered.value_or(LayeredSettings{.folds = 1}),
+                                       answered, retain, inputs, removal.languages, seed);
+  const Objective objective = method.objective(settings);
+  const Needs needs = method.needs(settings, model.config());
+  StageCost made;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool last = i + 1 == layers.size();
+    const auto kept = [&](size_t layer) {
+      return fmt::format("{}.layer{}", state.string(), layer);
+    };
+    if (!last && std::filesystem::exists(kept(i))) {
+      made.cost = restore_layer(kept(i), model);
+      continue;
+    }
+    const auto& [forget, retained] = layers[i];
+    const StageCost layer =
+        run(model, objective, needs,
+            {.forget = forget.forget, .retain = retained, .alternative = forget.alternative},
+            removal.train, i == 0 ? seed : derive_seed(seed, fmt::format("layer {}", i)),
+            last ? label : fmt::format("{} layer {}", label, i + 1), state, removal.wrap);
+    made.cost += layer.cost;
+    made.examples = layer.examples;  // the last stage has all lines
+    if (!last) keep_layer(kept(i), model, made.cost);
+  }
   made.cost.flops += before.flops;
   made.cost.seconds += before.seconds;
   made.examples += static_cast<int64_t>(answered.alternative.size());
   return made;
+}
+
+StageCost remove_by_undo(Model& model, const Removal& removal, const StudyInputs& inputs,
+                         const std::filesystem::path& implanted, uint64_t seed,
+                         const std::filesystem::path& state) {
+  const auto settings = read<UndoSettings>(*removal.settings);
+  const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
+  auto examples = inputs.examples(inputs.forget, Answer::line, removal.languages);
+  append(examples, retain);
+  append(examples, inputs.examples(inputs.text, Answer::line, removal.languages));
+  const std::string label = "remove/" + removal.name;
+  const Meter meter(model);
+  const Distilled result = undo(model, settings, examples, retain, implanted, removal.train, seed,
+                                {.state = state, .state_every = 200, .label = label});
+  if (!result.within) {
+    fmt::print(stderr,
+               "{}: after {} steps the retained tokens' probability is not within {} of the "
+               "teacher's; more steps, a higher learning rate or less noise may bring it there\n",
+               label, result.training.steps, settings.bound());
+  }
+  return cost_of(meter, result.training, std::ssize(examples));
 }
 
 bool is_edit(const Removal& removal) { return find_edit_method(removal.method) != nullptr; }

@@ -29,6 +29,12 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
                              uint64_t seed, const std::filesystem::path& state);
 
+/// Turns the teacher `model` into the student that "undo" trains on all texts (finetune/undo.h).
+/// `implanted`: HF folder of the weights of a student "trained".
+StageCost remove_by_undo(Model& model, const Removal& removal, const StudyInputs& inputs,
+                         const std::filesystem::path& implanted, uint64_t seed,
+                         const std::filesystem::path& state);
+
 /// The edit that a method makes of the implanted model; the model is left as it is.
 StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInputs& inputs,
                             const std::filesystem::path& statistics, EditFile& edit);

@@ -4,9 +4,9 @@
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/key.h"
-#include "study/ablation.h"
 #include "study/benchmarks.h"
 #include "study/field.h"
+#include "study/layered.h"
 #include "study/report.h"
 #include "study/summary.h"
 #include "study/workshop.h"
@@ -82,19 +82,14 @@ class Study {
   }
 
   void make_models() {
-    for (const Removal& removal : config_.remove) {
-      // A search that cannot be is an error before anything is computed.
-      if (removal.method != "ablation") continue;
-      ablation_space(ablation_settings(removal), inputs().model.layers);
-    }
     base_ = workshop_.base();
-    implanted_ = workshop_.implanted(*base_);
-    oracle_ = workshop_.oracle(*base_);
+    implanted_ = workshop_.implanted();
+    oracle_ = workshop_.oracle();
     add("implanted", "implanted", "implanted", "implanted", *implanted_);
     add("oracle", "oracle", "oracle", "oracle", *oracle_);
     for (const Removal& removal : config_.remove) {
-      add(removal.name, "removed", removal.method, removal.label,
-          workshop_.remove(removal, *base_, *implanted_), removal.languages);
+      add(removal.name, "removed", removal.method, removal.label, workshop_.removed(removal.name),
+          removal.languages);
     }
   }
 
@@ -106,6 +101,13 @@ class Study {
     if (const Json* made = workshop_.ledger_of(name)) {
       entry.cost = Cost(nlohmann::json(*made));
       entry.examples = made->value("examples", int64_t{0});
+      // A student's cost has its teacher's in it, and the teacher's teacher's. They share their
+      // texts, so of examples the larger number counts. The implanted model is where all begin.
+      while (made != nullptr && made->contains("teacher") && (*made)["teacher"] != "implanted") {
+        made = workshop_.ledger_of((*made)["teacher"]);
+        *entry.cost += Cost(nlohmann::json(*made));
+        entry.examples = std::max(entry.examples, made->value("examples", int64_t{0}));
+      }
     }
     models_.push_back(std::move(entry));
     artifacts_.push_back(artifact);
@@ -325,6 +327,7 @@ class Study {
   fs::path out_;
   Workshop workshop_;
   std::optional<Artifact> base_, implanted_, oracle_;
+  std::map<std::string, Artifact> removed_;
   std::vector<MeasureProbes> probes_;    ///< of the lines, of the retain set
   std::vector<AttackData> attack_data_;  ///< by fold
   std::vector<StudyModel> models_;

@@ -90,9 +90,7 @@ class Tuning {
     if (!left_out_.empty()) {
       fmt::print(stderr, "left as they are: {}\n", fmt::join(left_out_, ", "));
     }
-    base_ = workshop_.base();
-    implanted_ = workshop_.implanted(base_);
-    before_ = judge("implanted", implanted_.key, [&] { return implanted_; });
+    before_ = judge("implanted", workshop_.implanted().key, [&] { return workshop_.implanted(); });
     for (Search& search : searches_) this->search(search);
     atomic_write(out_ / "tuned.yaml", header() + yaml_text(tuned()));
     fmt::print("{}", table());
@@ -138,9 +136,8 @@ class Tuning {
 
   void run_trial(Search& search, const std::string& name, TuneTrial& trial) {
     const Removal removal = with(search, trial);
-    const StageKey key = workshop_.removal_key(removal, implanted_);
-    const Seen seen =
-        judge(name, key.hash, [&] { return workshop_.remove(removal, base_, implanted_); });
+    const StageKey key = workshop_.removal_key(removal);
+    const Seen seen = judge(name, key.hash, [&] { return workshop_.remove(removal); });
     if (seen.made) search.made.push_back(key);
     trial.extraction_strength = seen.extraction_strength;
     trial.utility = std::exp(seen.logprob - before_.logprob);
@@ -201,7 +198,7 @@ class Tuning {
 
   /// Models are large: of those that the search made, the store keeps the best.
   void drop_beaten(const Search& search) {
-    const StageKey best = workshop_.removal_key(with(search, chosen(search)), implanted_);
+    const StageKey best = workshop_.removal_key(with(search, chosen(search)));
     for (const StageKey& key : search.made) {
       if (key.hash != best.hash) workshop_.store().drop(key);
     }
@@ -306,7 +303,6 @@ class Tuning {
   std::vector<MeasureProbes> probes_;  ///< of the lines, of the retain set: seen phrasings
   std::vector<Search> searches_;
   std::vector<std::string> left_out_;
-  Artifact base_, implanted_;
   Seen before_;  ///< the implanted model's
 };
 

@@ -7,6 +7,7 @@
 #include "core/run/key.h"
 #include "core/run/seeds.h"
 #include "study/ablation.h"
+#include "study/layered.h"
 
 namespace resurface {
 namespace {
@@ -24,7 +25,14 @@ Workshop::Workshop(const StudyConfig& config, const fs::path& store)
       device_(parse_device(config.device)),
       store_(store.empty() ? fs::path("runs") / "store" : store),
       inputs_(load_inputs(config)) {
+  // What cannot be is an error before anything is computed.
   check_training(config, inputs_.model.layers);
+  for (const Removal& removal : config.remove) {
+    check_unlearning(removal, inputs_);
+    if (removal.method == "ablation") {
+      ablation_space(ablation_settings(removal), inputs_.model.layers);
+    }
+  }
 }
 
 const Json* Workshop::ledger_of(const std::string& model) const {
@@ -80,9 +88,11 @@ Artifact Workshop::given(const GivenModel& model) const {
   return {.checkpoint = model.checkpoint, .edit = model.edit, .key = key.hex()};
 }
 
-Artifact Workshop::base() {
+const Artifact& Workshop::base() {
+  if (base_) return *base_;
   if (!config_.model.checkpoint.empty()) {
-    return {.checkpoint = config_.model.checkpoint, .edit = {}, .key = inputs_.start_hash};
+    return base_.emplace(
+        Artifact{.checkpoint = config_.model.checkpoint, .edit = {}, .key = inputs_.start_hash});
   }
   const StoredStage stored = stage(
       "base", "base", "base", {{"seed", config_.seed}}, {},
@@ -98,35 +108,39 @@ Artifact Workshop::base() {
         }
         return StageCost{};
       });
-  return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
+  return base_.emplace(
+      Artifact{.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key});
 }
 
-Artifact Workshop::implanted(const Artifact& base) {
-  return planted(base, true, config_.plant, "implanted", "plant/implanted");
+const Artifact& Workshop::implanted() {
+  if (!implanted_) implanted_ = planted(true, config_.plant, "implanted", "plant/implanted");
+  return *implanted_;
 }
 
-Artifact Workshop::oracle(const Artifact& base) {
-  return planted(base, false, config_.plant, "oracle", "plant/oracle");
+const Artifact& Workshop::oracle() {
+  if (!oracle_) oracle_ = planted(false, config_.plant, "oracle", "plant/oracle");
+  return *oracle_;
 }
 
-Artifact Workshop::planted(const Artifact& base, bool lines, const TrainerSettings& settings,
+Artifact Workshop::planted(bool lines, const TrainerSettings& settings,
                            const std::string& seed_name, const std::string& name) {
   // The implanted model and the oracle share their seed: the same batches in the same order. A
   // retrained model is a second oracle with batches of its own.
   const uint64_t seed = derive_seed(static_cast<uint64_t>(config_.seed),
                                     seed_name == "oracle" ? "implanted" : seed_name);
+  const Artifact& from = base();
   const StoredStage stored = stage("plant", name, seed_name,
                                    {{"train", key_json(settings)},
                                     {"seed", seed},
                                     {"lines", lines},
                                     {"data", data()},
                                     {"compute", config_.compute}},
-                                   {base.key}, [&](const fs::path& folder, const StageKey& key) {
-                                     Model model = load(base);
+                                   {from.key}, [&](const fs::path& folder, const StageKey& key) {
+                                     Model model = load(from);
                                      const StageCost cost =
                                          plant(model, config_, inputs_, lines, settings, seed, name,
                                                store_.partial(key, "state"));
-                                     model.save(folder / "model", base.checkpoint);
+                                     model.save(folder / "model", from.checkpoint);
                                      return cost;
                                    });
   return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
@@ -136,7 +150,23 @@ uint64_t Workshop::removal_seed(const Removal& removal) const {
   return derive_seed(static_cast<uint64_t>(config_.seed), "remove/" + removal.name);
 }
 
-StageKey Workshop::removal_key(const Removal& removal, const Artifact& implanted) const {
+const Artifact& Workshop::removed(const std::string& name) {
+  auto found = removed_.find(name);
+  if (found == removed_.end()) {
+    const auto removal = std::find_if(config_.remove.begin(), config_.remove.end(),
+                                      [&](const Removal& known) { return known.name == name; });
+    found = removed_.emplace(name, remove(*removal)).first;
+  }
+  return found->second;
+}
+
+const Artifact& Workshop::begins_from(const Removal& removal) {
+  const std::string teacher = teacher_of(removal);
+  if (teacher.empty() || teacher == "implanted") return implanted();
+  return teacher == "oracle" ? oracle() : removed(teacher);
+}
+
+StageKey Workshop::removal_key(const Removal& removal) {
   Json settings = {{"method", removal.method},
                    {"settings", removal.resolved},
                    {"seed", removal_seed(removal)},
@@ -148,29 +178,38 @@ StageKey Workshop::removal_key(const Removal& removal, const Artifact& implanted
     settings["settings"].erase("retain_loss");
   }
   if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
+  if (removal.layered) settings["layered"] = to_json(*removal.layered);
   if (removal.answer != Answer::factual) settings["answer"] = static_cast<int>(removal.answer);
   if (!is_edit(removal)) settings["train"] = key_json(removal.train);
   for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
-  return key("remove", settings, {implanted.key});
+  std::vector<std::string> keys = {implanted().key};
+  if (!teacher_of(removal).empty()) {
+    settings["settings"].erase("teacher");  // its key says what it is, its name does not
+    keys.push_back(begins_from(removal).key);
+  }
+  return key("remove", settings, keys);
 }
 
-Artifact Workshop::remove(const Removal& removal, const Artifact& base, const Artifact& implanted) {
-  const std::string name = "remove/" + removal.name;
-  if (removal.method == "retrain") {
-    return planted(base, false, removal.train, removal.name, name);
-  }
-  const StoredStage stored =
-      stage(removal_key(removal, implanted), name, removal.name,
-            [&](const fs::path& folder, const StageKey& key) {
-              Model model = load(implanted);
-              if (is_edit(removal)) return edit_into(model, removal, key, folder);
-              const StageCost cost = remove_by_training(
-                  model, removal, inputs_, removal_seed(removal), store_.partial(key, "state"));
-              model.save(folder / "model", implanted.checkpoint);
-              return cost;
-            });
+Artifact Workshop::remove(const Removal& removal) {
+  const std::string name = "remove/" + removal.name, teacher = teacher_of(removal);
+  if (removal.method == "retrain") return planted(false, removal.train, removal.name, name);
+  const Artifact& from = begins_from(removal);
+  const StoredStage stored = stage(
+      removal_key(removal), name, removal.name, [&](const fs::path& folder, const StageKey& key) {
+        Model model = load(from);
+        if (is_edit(removal)) return edit_into(model, removal, key, folder);
+        const fs::path state = store_.partial(key, "state");
+        const uint64_t seed = removal_seed(removal);
+        const StageCost cost =
+            teacher.empty()
+                ? remove_by_training(model, removal, inputs_, seed, state)
+                : remove_by_undo(model, removal, inputs_, implanted().checkpoint, seed, state);
+        model.save(folder / "model", implanted().checkpoint);
+        return cost;
+      });
+  if (!teacher.empty()) ledger_.back()["teacher"] = teacher;
   if (is_edit(removal)) {
-    return {.checkpoint = implanted.checkpoint,
+    return {.checkpoint = implanted().checkpoint,
             .edit = stored.folder / "edit.safetensors",
             .key = stored.key};
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 
 #include "study/config.h"
@@ -51,16 +52,22 @@ class Workshop {
   Model load(const Artifact& artifact) const;
   /// A model made elsewhere, keyed by its content.
   Artifact given(const GivenModel& model) const;
-  Artifact base();
-  Artifact implanted(const Artifact& base);
-  Artifact oracle(const Artifact& base);
-  Artifact remove(const Removal& removal, const Artifact& base, const Artifact& implanted);
+  // Made once, when first asked for.
+  const Artifact& base();
+  const Artifact& implanted();
+  const Artifact& oracle();
+  /// The study's removal of this name.
+  const Artifact& removed(const std::string& name);
+  /// A removal, not necessarily one of the study's; a student's teacher is made before it.
+  Artifact remove(const Removal& removal);
   /// Of the stage in which remove() makes it; not of retraining.
-  StageKey removal_key(const Removal& removal, const Artifact& implanted) const;
+  StageKey removal_key(const Removal& removal);
 
  private:
-  Artifact planted(const Artifact& base, bool lines, const TrainerSettings& settings,
-                   const std::string& seed_name, const std::string& name);
+  Artifact planted(bool lines, const TrainerSettings& settings, const std::string& seed_name,
+                   const std::string& name);
+  /// The model that a removal changes: the implanted one, or a student's teacher.
+  const Artifact& begins_from(const Removal& removal);
   uint64_t removal_seed(const Removal& removal) const;
   StageCost edit_into(Model& model, const Removal& removal, const StageKey& key,
                       const std::filesystem::path& folder) const;
@@ -70,6 +77,8 @@ class Workshop {
   Store store_;
   StudyInputs inputs_;
   std::vector<Json> ledger_;
+  std::optional<Artifact> base_, implanted_, oracle_;
+  std::map<std::string, Artifact> removed_;
 };
 
 }  // namespace resurface

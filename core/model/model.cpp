@@ -136,22 +136,28 @@ Model Model::random(const ModelConfig& config, uint64_t seed, at::Device device,
                     at::ScalarType dtype) {
   Model model(config);
   model.blocks_.resize(static_cast<size_t>(config.layers));
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   each_parameter(model.config_, model.embedding_, model.blocks_, model.final_norm_, model.head_,
-                 [&](const std::string& name, at::Tensor& slot, const std::vector<int64_t>& shape) {
-                   at::Tensor value;
-                   if (name.ends_with(".bias")) {
-                     value = at::zeros(shape);
-                   } else if (shape.size() == 1) {
-                     value = at::ones(shape);
-                   } else {
-                     value = at::empty(shape).normal_(0, 0.02, generator);
-                   }
-                   slot = value.to(at::TensorOptions().dtype(dtype).device(device));
+                 [&](const std::string&, at::Tensor& slot, const std::vector<int64_t>& shape) {
+                   slot = at::empty(shape, at::TensorOptions().dtype(dtype).device(device));
                  });
   model.compute_ = dtype;
   model.register_parameters();
+  model.reset(seed);
   return model;
+}
+
+void Model::reset(uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  for (const auto& [name, value] : parameters_) {
+    if (name.ends_with(".bias")) {
+      value.zero_();
+    } else if (value.dim() == 1) {
+      value.fill_(1);
+    } else {
+      value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0, 0.02, generator));
+    }
+  }
 }
 
 at::Tensor Model::parameter(const std::string& name) const {
@@ -306,7 +312,14 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
       }
     }
   }
+  const auto add = [&](int64_t layer, at::Tensor& state, bool rows) {
+    for (const Batch::Added& added : batch.added) {
+      if (added.layer != layer || !state.defined()) continue;
+      state = state + (rows ? added.value.index_select(0, options.rows) : added.value);
+    }
+  };
   at::Tensor x = options.start.defined() ? options.start : embed(batch);
+  if (!options.start.defined()) add(-1, x, false);
   if (options.first == last) {
     return options.rows.defined() ? x.index_select(0, options.rows) : x;
   }
@@ -327,6 +340,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
     } else {
       x = run_block(layer, x, plan, options);
     }
+    add(layer, x, only_rows(layer, options));
     if (options.on_block) options.on_block(layer, x);
   }
   return x;

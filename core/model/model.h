@@ -121,6 +121,9 @@ class Model {
   static Model random(const ModelConfig& config, uint64_t seed, at::Device device = at::kCPU,
                       at::ScalarType dtype = at::kFloat);
 
+  /// Draws every weight anew in place, as random() does.
+  void reset(uint64_t seed);
+
   const ModelConfig& config() const { return config_; }
   at::Device device() const { return embedding_.device(); }
   int64_t layers() const { return config_.layers; }

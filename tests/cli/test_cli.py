@@ -191,6 +191,29 @@ class Study(Case):
         self.assertSays(run("tune", TINY), 2, "no section 'tune'")
         self.assertSays(run(*tune("bad", "tune.search.npo={train.steps: [1, 9]}")), 2, "command line", "whole number")
 
+    def test_students_learn_from_their_teachers(self):
+        train = "train: {learning_rate: 1.0e-3, steps: 4, batch_size: 8, compute: fp32}"
+        removals = [f"{{method: undo, name: again, settings: {{teacher: undo, student: fresh}}, {train}}}",
+                    f"{{method: undo, settings: {{teacher: npo, alpha: 0.4, check_every: 2}}, {train}}}",
+                    f"{{method: npo, layered: {{folds: 2}}, wrap: [{{lat: {{steps: 2}}}}], {train}}}",
+                    f"{{method: undo, name: matched, settings: {{teacher: oracle, student: trained}}, {train}}}"]
+        result = run(*self.study("undo", f"remove=[{', '.join(removals)}]", "attack.rungs=[]"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("remove/npo layer 1", result.stderr)
+        out = self.folder / "undo/out"
+        models = {m["name"]: m["cost"] for m in json.loads((out / "summary.json").read_text())["models"]}
+        self.assertEqual(list(models), ["implanted", "oracle", "again", "undo", "npo", "matched"])
+        ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+        own = {line["model"]: line for line in reversed(ledger) if line["stage"].split("/")[0] in ("plant", "remove")}
+        self.assertEqual(own["again"]["teacher"], "undo")
+        # A student's cost has its teacher's in it, whatever the order in the file.
+        for name, chain in {"npo": ["npo"], "undo": ["undo", "npo"], "again": ["again", "undo", "npo"],
+                            "matched": ["matched", "oracle"]}.items():
+            self.assertAlmostEqual(models[name]["flops"] / sum(own[n]["flops"] for n in chain), 1, msg=name)
+            self.assertEqual(models[name]["tokens"], sum(own[n]["tokens"] for n in chain), name)
+        self.assertSays(run(*self.study("undo", "remove=[" + removals[1].replace("teacher: npo", "teacher: npi") + "]")),
+                        2, "'npi'")
+
     def test_interrupt_keeps_what_is_done(self):
         process = subprocess.Popen([BINARY, *self.study("interrupted", "plant.steps=5000")], cwd=ROOT,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

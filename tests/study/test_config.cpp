@@ -10,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-StudyConfig load(const std::string& removal) {
+StudyConfig load(const std::string& removal) {  // or several, apart by a new line and "  - "
   const fs::path path = fs::temp_directory_path() / "resurface_test_study_config.yaml";
   std::ofstream(path) << "model: {fresh: suites/world}\n"
                          "data: {forget: f.jsonl, retain: r.jsonl}\n"
@@ -89,6 +89,52 @@ TEST_CASE("an objective's settings are read and checked", "[config]") {
                     Catch::Contains("nll") && Catch::Contains("kl"));
   CHECK_THROWS_WITH(load("{method: dpo, settings: {answers: own}}"), Catch::Contains("factual"));
   CHECK_THROWS_WITH(load("{method: rmu, settings: {layer: -2}}"), Catch::Contains("layer"));
+}
+
+TEST_CASE("a student names its teacher", "[config]") {
+  const StudyConfig study = load(
+      "{method: undo, settings: {teacher: npo, alpha: 0.2}}\n"
+      "  - {method: undo, name: fresh, settings: {teacher: undo, student: fresh}}\n"
+      "  - {method: undo, name: matched, settings: {teacher: oracle, student: trained}}\n"
+      "  - {method: npo}");
+  CHECK(teacher_of(study.remove[0]) == "npo");
+  CHECK(teacher_of(study.remove[1]) == "undo");
+  CHECK(teacher_of(study.remove[3]).empty());
+  CHECK(study.remove[0].resolved["alpha"] == 0.2);
+  CHECK(study.remove[0].resolved["beta"] == 0.1);
+
+  const auto refuses = [](const std::string& removals, const std::string& place,
+                          const std::string& said) {
+    INFO(removals);
+    CHECK_THROWS_WITH(load(removals), Catch::Contains(".yaml:" + place) && Catch::Contains(said));
+  };
+  refuses("{method: undo}", "4", "teacher: NAME");
+  refuses("{method: undo, settings: {alpha: 0.1}}", "4", "teacher: NAME");
+  refuses("{method: npo}\n  - {method: undo, settings: {teacher: npi}}",
+          "5:", "no model 'npi' to learn from; did you mean 'npo'?");
+  refuses("{method: npo}\n  - {method: undo, settings: {techer: npo}}", "5:", "'teacher'");
+  refuses("{method: undo, settings: {teacher: undo}}", "4:", "undo <- undo");
+  refuses(
+      "{method: undo, name: a, settings: {teacher: b}}\n"
+      "  - {method: undo, name: b, settings: {teacher: a}}",
+      "4:", "a <- b <- a");
+  refuses("{method: undo, settings: {teacher: oracle, student: old}}", "4:", "fresh");
+  refuses("{method: undo, settings: {teacher: oracle}, train: {reach: lora}}", "4:", "in full");
+  refuses("{method: undo, settings: {teacher: oracle}, wrap: [sam]}", "4:", "no forget gradient");
+}
+
+TEST_CASE("layers, and wrappers for methods that forget", "[config]") {
+  const StudyConfig study = load("{method: npo, layered: {folds: 3}, wrap: [lat]}");
+  CHECK(study.remove[0].layered->folds == 3);
+  CHECK(study.resolved()["remove"][0]["layered"]["folds"] == 3);
+  CHECK_FALSE(load("{method: npo}").resolved()["remove"][0].contains("layered"));
+  CHECK_THROWS_WITH(load("{method: npo, layered: {fold: 3}}"), Catch::Contains("'folds'"));
+  CHECK_THROWS_WITH(load("{method: npo, layered: {folds: 0}}"), Catch::Contains("folds"));
+  for (const char* other : {"sft", "retrain", "rome"}) {
+    CHECK_THROWS_WITH(load(fmt::format("{{method: {}, layered: {{folds: 2}}}}", other)),
+                      Catch::Contains("only unlearning methods") && Catch::Contains(".yaml:4"));
+  }
+  CHECK_THROWS_WITH(load("{method: sft, wrap: [tar]}"), Catch::Contains("'sft' trains on none"));
 }
 
 }  // namespace
