@@ -42,6 +42,7 @@ Command add_methods(CLI::App& app);
 Command add_edits(CLI::App& app);
 Command add_cost(CLI::App& app);
 Command add_study(CLI::App& app);
+Command add_remove(CLI::App& app);
 Command add_attack(CLI::App& app);
 Command add_eval(CLI::App& app);
 Command add_tune(CLI::App& app);

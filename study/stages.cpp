@@ -44,11 +44,15 @@ StageCost cost_of(const Meter& meter, const TrainResult& result, int64_t example
 
 StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
               const TrainerSettings& settings, uint64_t seed, const std::string& label,
-              const std::filesystem::path& state, const Wrap& wrap = {}) {
+              const std::filesystem::path& state, const Wrap& wrap = {},
+              const std::filesystem::path& adapter = {}) {
   const Meter meter(model);
   const TrainResult result = train(model, objective, needs, data, settings, seed,
                                    {.state = state, .state_every = 200, .label = label}, wrap);
-  if (settings.reach == "lora") merge_lora(model);
+  if (settings.reach == "lora") {
+    if (!adapter.empty()) export_lora(model, adapter, "", settings.lora.variant == "rslora");
+    merge_lora(model);
+  }
   return cost_of(
       meter, result,
       static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0)));
@@ -79,7 +83,8 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
 }
 
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
-                             uint64_t seed, const std::filesystem::path& state) {
+                             uint64_t seed, const std::filesystem::path& state,
+                             const std::filesystem::path& adapter) {
   const std::string label = "remove/" + removal.name;
   const Meter meter(model);
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
@@ -91,7 +96,7 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
             : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state,
-               removal.wrap);
+               removal.wrap, adapter);
   }
   const UnlearningMethod& method = unlearning_method(removal.method);
   const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
@@ -118,7 +123,8 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
         run(model, objective, needs,
             {.forget = forget.forget, .retain = retained, .alternative = forget.alternative},
             removal.train, i == 0 ? seed : derive_seed(seed, fmt::format("layer {}", i)),
-            last ? label : fmt::format("{} layer {}", label, i + 1), state, removal.wrap);
+            last ? label : fmt::format("{} layer {}", label, i + 1), state, removal.wrap,
+            layers.size() == 1 ? adapter : std::filesystem::path());
     made.cost += layer.cost;
     made.examples = layer.examples;  // the last stage has all lines
     if (!last) keep_layer(kept(i), model, made.cost);

@@ -112,6 +112,8 @@ const Artifact& Workshop::base() {
       Artifact{.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key});
 }
 
+void Workshop::remove_from(const Artifact& model) { implanted_ = model; }
+
 const Artifact& Workshop::implanted() {
   if (!implanted_) implanted_ = planted(true, config_.plant, "implanted", "plant/implanted");
   return *implanted_;
@@ -202,7 +204,7 @@ Artifact Workshop::remove(const Removal& removal) {
         const uint64_t seed = removal_seed(removal);
         const StageCost cost =
             teacher.empty()
-                ? remove_by_training(model, removal, inputs_, seed, state)
+                ? remove_by_training(model, removal, inputs_, seed, state, folder / "adapter")
                 : remove_by_undo(model, removal, inputs_, implanted().checkpoint, seed, state);
         model.save(folder / "model", implanted().checkpoint);
         return cost;
@@ -213,7 +215,9 @@ Artifact Workshop::remove(const Removal& removal) {
             .edit = stored.folder / "edit.safetensors",
             .key = stored.key};
   }
-  return {.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
+  Artifact made{.checkpoint = stored.folder / "model", .edit = {}, .key = stored.key};
+  if (fs::exists(stored.folder / "adapter")) made.adapter = stored.folder / "adapter";
+  return made;
 }
 
 StageCost Workshop::edit_into(Model& model, const Removal& removal, const StageKey& key,

@@ -18,6 +18,7 @@ namespace resurface {
 struct Artifact {
   std::filesystem::path checkpoint, edit;
   std::string key;  ///< of the stage that made it: what stages after it are keyed by
+  std::filesystem::path adapter = {};  ///< PEFT folder: the same change beside the model's start
 };
 
 class Workshop {
@@ -52,6 +53,9 @@ class Workshop {
   Model load(const Artifact& artifact) const;
   /// A model made elsewhere, keyed by its content.
   Artifact given(const GivenModel& model) const;
+  /// Removals change this model instead of one that is planted.
+  void remove_from(const Artifact& model);
+
   // Made once, when first asked for.
   const Artifact& base();
   const Artifact& implanted();

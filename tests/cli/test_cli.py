@@ -191,6 +191,40 @@ class Study(Case):
         self.assertSays(run("tune", TINY), 2, "no section 'tune'")
         self.assertSays(run(*tune("bad", "tune.search.npo={train.steps: [1, 9]}")), 2, "command line", "whole number")
 
+    def test_removals_of_a_checkpoint(self):
+        config = self.folder / "mine.yaml"
+        config.write_text("""
+data: {forget: suites/world/forget.jsonl, retain: suites/world/retain.jsonl, languages: [en], items: 3}
+remove:
+  - {method: npo, train: {steps: 2, batch_size: 4, compute: fp32}}
+  - {method: sft, train: {steps: 2, batch_size: 4, compute: fp32, reach: lora, lora: {rank: 2}}}
+  - {method: rome, settings: {layer: 1}}
+  - {method: retrain}
+""")
+        model = self.folder / "model"
+        self.assertEqual(run(*self.study("small", "remove=[{method: npo, train: {steps: 1, compute: fp32}}]",
+                                         "attack.rungs=[]")).returncode, 0)
+        shutil.copytree(next((self.folder / "small/store").glob("plant-*")) / "model", model)
+        given = ["unlearn", config, "--model", model, "--store", self.folder / "store", "--out", self.folder / "made"]
+        self.assertSays(run(*given), 2, "'retrain' needs the model that never saw the lines", "--only")
+        self.assertSays(run(*given, "--only", "nop"), 2, "did you mean 'npo'")
+        done = run(*given, "--only", "npo,sft,rome")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+        self.assertEqual(list(lines), ["npo", "sft", "rome"])
+        self.assertGreater(lines["npo"]["flops"], 0)
+        made = self.folder / "made"
+        weights = lambda folder: (folder / "model.safetensors").read_bytes()
+        self.assertNotEqual(weights(made / "npo/model"), weights(model))
+        self.assertFalse((made / "npo/adapter").exists())
+        self.assertTrue((made / "sft/adapter/adapter_config.json").exists())
+        shown = run("edits", "show", made / "rome/edit.safetensors")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertFalse((made / "rome/model").exists())
+        # What is there is delivered again, not made again.
+        again = [json.loads(line) for line in run(*given, "--only", "npo").stdout.splitlines()]
+        self.assertTrue(again[0]["reused"])
+
     def test_students_learn_from_their_teachers(self):
         train = "train: {learning_rate: 1.0e-3, steps: 4, batch_size: 8, compute: fp32}"
         removals = [f"{{method: undo, name: again, settings: {{teacher: undo, student: fresh}}, {train}}}",
