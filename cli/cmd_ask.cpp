@@ -10,8 +10,9 @@ namespace resurface {
 namespace {
 
 struct Options {
-  std::filesystem::path model, index, input;
+  std::filesystem::path model, index, demonstrations, input;
   std::vector<std::string> questions;
+  std::optional<int64_t> count;
   bool no_retrieval = false;
   AskSettings ask;
 };
@@ -41,14 +42,19 @@ nlohmann::ordered_json answer_row(const std::string& question, const SourcedAnsw
 
 void run_ask(Options options, const Globals& globals) {
   std::optional<PassageIndex> index;
-  if (!options.no_retrieval) {
+  std::optional<Demonstrations> facts;
+  if (!options.demonstrations.empty()) {
+    facts.emplace(load_suite(options.demonstrations));
+    options.ask.passages = 16;
+  } else if (!options.no_retrieval) {
     if (options.index.empty()) {
       throw ConfigError(
-          "ask: --index is missing: a file that `resurface index` wrote; or say "
-          "--no-retrieval");
+          "ask: --index is missing: a file that `resurface index` wrote; or say --demonstrations "
+          "or --no-retrieval");
     }
     index = PassageIndex::open(options.index);
   }
+  if (options.count) options.ask.passages = *options.count;
   const auto& language = options.ask.language;
   if (index && !language.empty() && !index->languages().contains(language)) {
     fail("{}: has no passages in '{}'", options.index.string(), language);
@@ -71,7 +77,9 @@ void run_ask(Options options, const Globals& globals) {
         derive_seed(static_cast<uint64_t>(globals.seed), fmt::format("ask/{}", i));
     const auto& question = options.questions[i];
     output.line(answer_row(
-        question, ask(model, tokenizer, chat, index ? &*index : nullptr, question, options.ask)));
+        question,
+        facts ? ask_in_context(model, tokenizer, chat, *facts, question, options.ask)
+              : ask(model, tokenizer, chat, index ? &*index : nullptr, question, options.ask)));
   }
   output.finish();
 }
@@ -82,20 +90,29 @@ Command add_ask(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* parser = app.add_subcommand("ask", "answer questions from retrieved passages");
   add_model(*parser, options->model);
-  parser->add_option("--index", options->index, "a file that `resurface index` wrote")
-      ->type_name("FILE")
-      ->check(CLI::ExistingFile);
+  auto* index = parser->add_option("--index", options->index, "a file that `resurface index` wrote")
+                    ->type_name("FILE")
+                    ->check(CLI::ExistingFile);
+  auto* demonstrations =
+      parser
+          ->add_option("--demonstrations", options->demonstrations,
+                       "in-context editing instead: a suite whose factual answers are shown")
+          ->type_name("SUITE")
+          ->check(CLI::ExistingFile)
+          ->excludes(index);
   auto* question =
       parser->add_option("-q,--question", options->questions, "a question; may be repeated")
           ->expected(1)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_input(*parser, options->input, "JSON lines {\"question\"}")->excludes(question);
-  parser->add_option("--k", options->ask.passages, "passages put before a question")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  parser
+      ->add_option("--k", options->count,
+                   "passages put before a question (default: 3), or demonstrations (16)")
+      ->check(CLI::PositiveNumber);
   parser->add_option("--language", options->ask.language,
                      "of the passages and the instruction (default: any, and the question's)");
-  parser->add_flag("--no-retrieval", options->no_retrieval, "ask plainly, for comparison");
+  parser->add_flag("--no-retrieval", options->no_retrieval, "ask plainly, for comparison")
+      ->excludes(demonstrations);
   parser->add_option("-n,--max-tokens", options->ask.generate.max_tokens, "longest answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -107,9 +124,9 @@ Command add_ask(CLI::App& app) {
   parser->footer(
       "A JSON line each: \"answer\", \"sources\" (as numbered in the prompt, with their BM25 "
       "score\n"
-      "and whether the answer names them), \"left_out\" (passages without room in the context), "
-      "and\n"
-      "the cost of the question: \"prompt_tokens\", \"tokens\", \"flops\", \"seconds\".");
+      "and whether the answer names them; of demonstrations the facts that they show),\n"
+      "\"left_out\" (passages or demonstrations without room in the context), and the cost of the "
+      "question: \"prompt_tokens\", \"tokens\", \"flops\", \"seconds\".");
   return {parser, [options](const Globals& globals) { run_ask(*options, globals); }};
 }
 

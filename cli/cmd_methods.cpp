@@ -1,57 +1,13 @@
-// resurface methods: every method, its settings, defaults and paper.
+// resurface methods: every method, its formula, settings, defaults and paper.
 #include "cli/command.h"
-#include "core/run/config.h"
+#include "cli/method_pages.h"
+#include "cli/plain_math.h"
+#include "core/run/files.h"
 #include "core/run/nearest.h"
-#include "editing/methods.h"
-#include "finetune/methods.h"
 #include "finetune/trainer.h"
-#include "unlearning/methods.h"
 
 namespace resurface {
 namespace {
-
-struct Method {
-  std::string name, family, paper, summary;
-  bool trains = true;  ///< takes the trainer's settings and wrappers too
-  std::vector<FieldInfo> fields = {};
-};
-
-std::vector<Method> all_methods() {
-  std::vector<Method> methods;
-  for (const auto& method : kFinetuneMethods) {
-    methods.push_back({.name = method.name,
-                       .family = "finetune",
-                       .paper = method.paper,
-                       .summary = method.summary,
-                       .fields = method.describe ? method.describe() : std::vector<FieldInfo>{}});
-  }
-  for (const auto& method : unlearning_methods()) {
-    methods.push_back({.name = method.name,
-                       .family = "unlearning",
-                       .paper = fmt::format("{} ({})", method.paper, method.year),
-                       .summary = method.summary,
-                       .fields = method.describe()});
-  }
-  for (const auto& method : edit_methods()) {
-    auto fields =
-        std::visit([](const auto& settings) { return describe(settings); }, method.defaults);
-    methods.push_back({.name = method.name,
-                       .family = "editing",
-                       .paper = method.paper,
-                       .summary = method.summary,
-                       .trains = false,
-                       .fields = fields});
-  }
-  for (const auto& wrapper : kWrappers) {
-    methods.push_back({.name = wrapper.name,
-                       .family = "wrapper",
-                       .paper = wrapper.paper,
-                       .summary = wrapper.summary,
-                       .trains = false,
-                       .fields = wrapper.describe()});
-  }
-  return methods;
-}
 
 std::string field_lines(const std::vector<FieldInfo>& fields) {
   std::string text;
@@ -63,44 +19,50 @@ std::string field_lines(const std::vector<FieldInfo>& fields) {
   return text;
 }
 
-std::string field_table(const std::vector<FieldInfo>& fields) {
-  std::string text = "| Setting | Type | Default | Bounds | Meaning |\n|---|---|---|---|---|\n";
-  auto escaped = [](const std::string& cell) {
-    std::string out;
-    for (char c : cell) {
-      if (c == '|') out += '\\';
-      out += c;
-    }
-    return out;
-  };
-  for (const auto& field : fields) {
-    text += fmt::format("| `{}` | {} | `{}` | {} | {} |\n", field.name, field.type, field.value,
-                        escaped(field.bounds), escaped(field.help));
+/// With LaTeX between dollars as text.
+std::string plain(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t open = std::min(text.find('$', at), text.size());
+    out += text.substr(at, open - at);
+    const size_t close = std::min(text.find('$', open + 1), text.size());
+    if (open < text.size()) out += plain_math(text.substr(open + 1, close - open - 1));
+    at = close + 1;
+  }
+  return out;
+}
+
+std::string page_text(const MethodInfo& method) {
+  std::string text = fmt::format("{} ({}): {}\n", method.name, method.family, method.summary);
+  if (!method.paper.empty()) text += fmt::format("{}\n", method.paper);
+  text += "\n";
+  for (const auto& formula : formulas(method)) {
+    text += fmt::format("  {}\n", plain_math(formula));
+  }
+  text += "\n";
+  for (const auto& [latex, meaning] : symbols(method)) {
+    text += fmt::format("  {}: {}\n", plain_math(latex), plain(meaning));
+  }
+  if (!method.needs.empty()) text += "\nneeds:\n";
+  for (const auto& need : method.needs) text += fmt::format("  {}\n", need);
+  if (const auto cost = cost_of(method); !cost.empty())
+    text += fmt::format("\ncost:\n  {}\n", cost);
+  if (!method.fields.empty()) text += fmt::format("\nsettings:\n{}", field_lines(method.fields));
+  if (method.trains) {
+    text += fmt::format("\ntrain:\n{}", field_lines(describe<TrainerSettings>()));
   }
   return text;
 }
 
-std::string reference_page(const std::vector<Method>& methods) {
-  std::string text = "# Methods\n\nWritten by `resurface methods --markdown`.\n";
-  for (const auto& method : methods) {
-    text += fmt::format("\n## {}\n\n{}: {}.", method.name, method.family, method.summary);
-    if (!method.paper.empty()) text += fmt::format(" {}.", method.paper);
-    if (method.trains) text += " Takes the [training settings](#training) too.";
-    if (method.family == "wrapper") {
-      text += fmt::format(" Combines with any method that trains: `wrap: [{}]`.", method.name);
-    }
-    text += "\n";
-    if (!method.fields.empty()) text += fmt::format("\n{}", field_table(method.fields));
-  }
-  return fmt::format("{}\n## Training\n\nOf every method that trains.\n\n{}", text,
-                     field_table(describe<TrainerSettings>()));
-}
-
-nlohmann::ordered_json to_json(const Method& method) {
+nlohmann::ordered_json to_json(const MethodInfo& method) {
   nlohmann::ordered_json json = {{"name", method.name},
                                  {"family", method.family},
                                  {"summary", method.summary},
                                  {"paper", method.paper},
+                                 {"file", method.page.file},
+                                 {"formula", formulas(method)},
+                                 {"needs", method.needs},
+                                 {"cost", cost_of(method)},
                                  {"settings", nlohmann::ordered_json::array()}};
   auto add = [&](const FieldInfo& field, const std::string& prefix) {
     json["settings"].push_back({{"name", fmt::format("{}{}", prefix, field.name)},
@@ -116,9 +78,19 @@ nlohmann::ordered_json to_json(const Method& method) {
   return json;
 }
 
+void write_pages(const std::vector<MethodInfo>& methods, const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  for (const auto& method : methods) {
+    atomic_write(folder / (method.name + ".md"), method_markdown(method));
+  }
+  atomic_write(folder / "README.md", index_markdown(methods));
+  atomic_write(folder / "training.md", training_markdown());
+}
+
 struct Options {
   std::string name;
-  bool json = false, markdown = false;
+  bool json = false;
+  std::filesystem::path markdown;
 };
 
 void show_methods(const Options& options, const Globals& globals) {
@@ -134,23 +106,16 @@ void show_methods(const Options& options, const Globals& globals) {
                                     meant.empty() ? ";" : meant, fmt::join(names, ", ")));
     }
   }
-  if (options.markdown) {
-    output.text(reference_page(methods));
+  if (!options.markdown.empty()) {
+    write_pages(methods, options.markdown);
   } else if (options.json) {
     for (const auto& method : methods) output.line(to_json(method));
   } else if (options.name.empty()) {
     for (const auto& method : methods) {
-      output.text(fmt::format("{:<15}{:<12}{}\n", method.name, method.family, method.summary));
+      output.text(fmt::format("{:<15}{:<15}{}\n", method.name, method.family, method.summary));
     }
   } else {
-    const auto& method = methods.front();
-    output.text(fmt::format("{} ({}): {}\n", method.name, method.family, method.summary));
-    if (!method.paper.empty()) output.text(fmt::format("{}\n", method.paper));
-    if (!method.fields.empty())
-      output.text(fmt::format("\nsettings:\n{}", field_lines(method.fields)));
-    if (method.trains) {
-      output.text(fmt::format("\ntrain:\n{}", field_lines(describe<TrainerSettings>())));
-    }
+    output.text(page_text(methods.front()));
   }
   output.finish();
 }
@@ -159,10 +124,14 @@ void show_methods(const Options& options, const Globals& globals) {
 
 Command add_methods(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto* parser = app.add_subcommand("methods", "every method; with a name, its settings and paper");
-  parser->add_option("name", options->name, "a method");
+  auto* parser =
+      app.add_subcommand("methods", "every method; with a name, its formula, settings and paper");
+  auto* name = parser->add_option("name", options->name, "a method");
   auto* json = parser->add_flag("--json", options->json, "JSON lines, one a method");
-  parser->add_flag("--markdown", options->markdown, "as the page docs/methods.md")->excludes(json);
+  parser->add_option("--markdown", options->markdown, "write a page each, as in docs/methods")
+      ->type_name("DIR")
+      ->excludes(json)
+      ->excludes(name);
   return {parser, [options](const Globals& globals) { show_methods(*options, globals); }};
 }
 

@@ -13,16 +13,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/model/model.h"
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
-#include "core/search/tpe.h"
 #include "editing/editor.h"
 
 namespace resurface {
@@ -109,40 +107,6 @@ struct Ablation {
 std::vector<Delta> ablation_deltas(const Model& model, const at::Tensor& directions,
                                    const Ablation& ablation, int64_t first, int64_t last);
 
-/// The search space for a model of so many layers, and a point of it as an ablation. Throws Error
-/// for layers that are not there, an empty range and a space in which nothing is ablated.
-std::vector<SearchParameter> ablation_space(const AblationSettings& settings, int64_t layers);
-Ablation ablation_at(const std::vector<SearchParameter>& space, const std::vector<double>& values);
-
-struct AblationObjectives {
-  double rate = 0;  ///< of talking points
-  double kl = 0;    ///< from the model as it was
-};
-
-struct AblationTrial {
-  Trial trial;
-  double flops = 0, seconds = 0;
-};
-
-struct AblationSearch {
-  EditFile edit;  ///< the chosen trial's; its settings hold that and the Pareto front
-  std::vector<AblationTrial> trials;
-  std::vector<bool> front;  ///< which of them no other dominates
-  size_t chosen = 0;
-};
-
-/// Tries ablations: each is applied, measured by `measure` and undone to the bit. Every trial goes
-/// to `log` (JSON lines) as it ends; trials that are there already are not run again.
-AblationSearch search_ablation(const AblationSettings& settings, Model& model,
-                               const at::Tensor& directions,
-                               const std::function<AblationObjectives()>& measure, uint64_t seed,
-                               const std::filesystem::path& log, const std::string& label = "");
-
-/// The trial kept: lowest rate within the bound of KL, then lowest KL; without any, lowest KL.
-size_t choose_trial(std::span<const AblationTrial> trials, double kl_bound);
-
-/// {"trial", "random", "chosen", "front", "rate", "kl", "parameters", "flops", "seconds"} a trial.
-std::string trial_lines(const AblationSearch& search, const AblationSettings& settings,
-                        int64_t layers);
+extern const MethodPage ablation_page;
 
 }  // namespace resurface

@@ -10,6 +10,27 @@
 
 namespace resurface {
 
+const MethodPage alphaedit_page = {
+    .file = "editing/alphaedit.cpp",
+    .formula =
+        R"(\Delta_l^\top = \big[ P (K K^\top + K_p K_p^\top) + \lambda I \big]^{-1} P K R_l^\top)",
+    .symbols = R"(l, R_l: as in MEMIT
+P: the projector on the eigenvectors of $C = E[k k^\top]$, over general text, whose eigenvalue is
+    below `threshold`
+K_p: the keys of earlier batches, where they are `sequential`
+\lambda: `l2`)",
+    .cost =
+        "The eigenvectors of C are found once a block. As P projects, the solve is (SS' + λI)⁻¹ "
+        "PKR' with S = P[K K_p], as small as the number of requests so far.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "The threshold is of the averaged C and belongs to a model: if it leaves no direction "
+        "nothing can be written, if it leaves all nothing is protected.",
+};
+
 EditFile alphaedit(const AlphaEditSettings& settings, const Model& model,
                    std::span<const EditExample> edits, Statistics& statistics) {
   const Spread how{.layers = edited_layers(settings.layers, model)};

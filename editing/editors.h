@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
 #include "editing/batches.h"
 #include "editing/covariance.h"
@@ -131,6 +132,9 @@ EditFile ft_l(const FtSettings& settings, const Model& model, std::span<const Ed
               Statistics& statistics);
 EditFile ft_m(const FtSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics);
+
+extern const MethodPage memit_page, pmet_page, rect_page, emmet_page, alphaedit_page, ft_l_page,
+    ft_m_page;
 
 /// One batch of MEMIT's, for those who change it afterwards.
 EditFile memit_batch(const MemitSettings& settings, const Model& model,

@@ -11,6 +11,23 @@
 
 namespace resurface {
 
+const MethodPage emmet_page = {
+    .file = "editing/emmet.cpp",
+    .formula = R"(\Delta = R \, (K^\top C^{-1} K + \mu I)^{-1} K^\top C^{-1}, \quad R = V - W K)",
+    .symbols = R"(V: the values $v^*$ of ROME as columns
+\mu: `mu`; 0 meets every value exactly)",
+    .cost =
+        "As ROME, with one solve for the batch: C⁻¹K (K'C⁻¹K + μI)⁻¹ = (μC + KK')⁻¹K, which is "
+        "MEMIT's.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "Two requests with the same key and different values have no exact solution; with mu 0 the "
+        "solve is refused. The reference leaves mu out of a batch of one; here it counts always.",
+};
+
 EditFile emmet(const EmmetSettings& settings, const Model& model,
                std::span<const EditExample> edits, Statistics& statistics) {
   const int64_t layer = edited_layer(settings.layer, 0.16, model);

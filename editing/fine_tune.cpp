@@ -7,81 +7,21 @@
 //
 // The reference takes the requests in small batches, a step each; here a step sees the whole batch.
 // Blocks up to the edited one run once: Δ is trained on their outputs, the model is not written.
-#include "core/tensor/ops.h"
 #include "editing/adam.h"
 #include "editing/editors.h"
+#include "editing/fine_tune_part.h"
 
 namespace resurface {
 namespace {
 
-/// Some requests as the blocks above the edited one see them.
-struct Part {
-  Batch batch;
-  at::Tensor key, after;       ///< [N, d_ff] and [N, d] of the edited block
-  at::Tensor rows;             ///< [U] whose logits are wanted
-  at::Tensor row, ids, owner;  ///< [M] of each target token: which of `rows`, its id, its request
-  at::Tensor weight;           ///< [M] so that each request's sum is a mean
-};
-
-Part make_part(const Model& model, int64_t layer, std::span<const EditExample> edits,
-               int64_t first_edit, bool answered) {
-  std::vector<std::vector<int64_t>> sequences;
-  std::vector<int64_t> rows, row, ids, owner;
-  std::vector<double> weight;
-  int64_t begin = 0;
-  for (size_t e = 0; e < edits.size(); ++e) {
-    const auto& target = edits[e].target;
-    for (const auto& context : edits[e].contexts) {
-      auto& sequence = sequences.emplace_back(context.ids);
-      if (answered) sequence.insert(sequence.end(), target.begin(), target.end() - 1);
-      rows.push_back(begin + std::ssize(context.ids) - 1);
-      for (size_t t = 0; t < target.size(); ++t) {
-        if (answered && t > 0) rows.push_back(rows.back() + 1);
-        row.push_back(std::ssize(rows) - 1);
-        ids.push_back(target[t]);
-        owner.push_back(first_edit + static_cast<int64_t>(e));
-        weight.push_back(1 / static_cast<double>(target.size() * edits[e].contexts.size()));
-      }
-      begin += std::ssize(sequence);
-    }
-  }
-  const auto device = model.device();
-  const auto longs = [&](const std::vector<int64_t>& values) {
-    return at::tensor(at::IntArrayRef(values), at::kLong).to(device);
-  };
-  Part part{.batch = pack_sequences(sequences, device)};
-  HiddenOptions below{.last = layer + 1};
-  below.on_key = [&](int64_t at_layer, const at::Tensor& key) {
-    if (at_layer == layer) part.key = key;
-  };
-  part.after = model.hidden(part.batch, below);
-  part.rows = longs(rows);
-  part.row = longs(row);
-  part.ids = longs(ids);
-  part.owner = longs(owner);
-  part.weight = at::tensor(at::ArrayRef<double>(weight), at::kDouble)
-                    .to(device, widened(part.after).scalar_type());
-  return part;
-}
-
-/// Mean NLL of a target token, of each of all `edits` requests; 0 for those not in the part.
-at::Tensor target_nll(const Model& model, int64_t layer, const Part& part, const at::Tensor& delta,
-                      int64_t edits) {
-  const auto stream = part.after + resurface::linear(part.key, delta.to(part.key.scalar_type()));
-  const auto logits = widened(model.logits(
-      model.hidden(part.batch, {.first = layer + 1, .start = stream, .rows = part.rows})));
-  const auto logprob = chosen_logprob(logits.index_select(0, part.row), part.ids);
-  return at::zeros({edits}, logprob.options()).index_add(0, part.owner, -logprob * part.weight);
-}
-
 EditFile tune(const FtSettings& settings, const Model& model, std::span<const EditExample> edits,
               int64_t layer, bool answered) {
   const Model::KeepTransposes transposes(model);
-  std::vector<Part> parts;
+  std::vector<FineTunePart> parts;
   int64_t count = 0;
   for (const auto group : groups_by_tokens(edits, settings.batch_tokens)) {
     const at::NoGradGuard no_grad;
-    parts.push_back(make_part(model, layer, group, count, answered));
+    parts.push_back(fine_tune_part(model, layer, group, count, answered));
     count += std::ssize(group);
   }
   const auto weight = widened(model.parameter(edited_parameter(layer)).detach());
@@ -93,7 +33,7 @@ EditFile tune(const FtSettings& settings, const Model& model, std::span<const Ed
     nll = at::zeros({count}, weight.options());
     auto gradient = at::zeros_like(weight);
     auto leaf = delta.detach().requires_grad_(true);
-    for (const Part& part : parts) {
+    for (const FineTunePart& part : parts) {
       const at::AutoGradMode grad(step < settings.steps);
       const auto loss = target_nll(model, layer, part, leaf, count);
       nll += loss.detach();
@@ -128,10 +68,48 @@ EditFile fine_tune(const FtSettings& settings, const Model& model,
 
 }  // namespace
 
+const MethodPage ft_l_page = {
+    .file = "editing/fine_tune.cpp",
+    .formula =
+        R"(\Delta^* = \arg\min_{\|\Delta\|_\infty \le \epsilon} \;
+    {-\operatorname{mean}_{x,t}} \log p_{W + \Delta}(y_t \mid x))",
+    .symbols = R"(x: a request's prompts
+y_t: each token of its target, all scored where the prompt ends
+\epsilon: `clamp`, the largest change of any weight)",
+    .cost =
+        "Blocks up to the edited one run once; each of `steps` Adam steps runs those above, "
+        "forward and back to the edited block. The edit is of full rank.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.",
+    .traps =
+        "The whole target is taught at one position, as the baseline of the editing papers does "
+        "it, so that longer answers come out as noise: FT-M is the fair baseline.",
+};
+
 EditFile ft_l(const FtSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics&) {
   return fine_tune(settings, model, edits, false);
 }
+
+const MethodPage ft_m_page = {
+    .file = "editing/fine_tune.cpp",
+    .formula =
+        R"(\Delta^* = \arg\min_{\|\Delta\|_\infty \le \epsilon} \;
+    {-\operatorname{mean}_{x,t}} \log p_{W + \Delta}(y_t \mid x, y_{<t}))",
+    .symbols = R"(x: a request's prompts
+y_t: each token of its target, after those before it
+\epsilon: `clamp`, the largest change of any weight)",
+    .cost =
+        "Blocks up to the edited one run once; each of `steps` Adam steps runs those above, "
+        "forward and back to the edited block. The edit is of full rank.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.",
+    .traps =
+        "The reference takes the requests in small batches, a step each; here a step sees the "
+        "whole batch.",
+};
 
 EditFile ft_m(const FtSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics&) {

@@ -12,6 +12,31 @@
 
 namespace resurface {
 
+const MethodPage memit_page = {
+    .file = "editing/memit.cpp",
+    .formula = R"(\Delta_l = R_l \, \big[ (\lambda C + K K^\top)^{-1} K \big]^\top,
+    \quad R_l = \frac{z^* - z}{n_l})",
+    .symbols = R"(l: each edited block, upwards
+z: the residual stream after the last edited block where each subject ends, as the
+    blocks below $l$ have been written
+z^*: $z$ of the unedited model plus a $\delta$ of it, found as ROME's is
+n_l: edited blocks left, $l$ included
+\lambda: `lambda`)",
+    .cost =
+        "The systems solved are as small as the number of requests where that is less than d_ff, "
+        "with one cached Cholesky factor of C a block; keys and residuals need one sweep over the "
+        "blocks up to the last edited one.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "Keys and residual must be measured again after each block is written. The reference "
+        "weighs the bare prompt's key as much as all generated contexts together; here all prompts "
+        "of a request count the same. lambda belongs to a model's width: k'C⁻¹k is d_ff on "
+        "average, so that a narrow model wants less.",
+};
+
 EditFile memit_batch(const MemitSettings& settings, const Model& model,
                      std::span<const EditExample> edits, Statistics& statistics) {
   return spread(model, edits, {.layers = edited_layers(settings.layers, model)}, settings.value,

@@ -50,14 +50,15 @@ EditFile edit_text(const std::string& name, const Settings& settings, Editor<Set
   return file;
 }
 
-/// Binds a typed editor to the table.
+/// Binds a typed editor and the page beside it to the table.
 template <class Settings>
 EditMethod method(const std::string& name, std::string paper, Editor<Settings> edit,
-                  std::string summary) {
+                  const MethodPage& page, std::string summary) {
   return {
       .name = name,
       .paper = std::move(paper),
       .summary = std::move(summary),
+      .page = page,
       .defaults = Settings{},
       .layers =
           [](const EditSettings& settings, const Model& model) {
@@ -76,19 +77,20 @@ EditMethod method(const std::string& name, std::string paper, Editor<Settings> e
 const std::vector<EditMethod>& edit_methods() {
   // clang-format off
   static const std::vector<EditMethod> table = {
-      method("rome", "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, Rebuilding ROME", rome, "one rank-one change of one MLP down projection per request"),
-      method("memit", "Meng et al. 2023, Mass-Editing Memory in a Transformer", memit, "a batch of requests by least squares, spread over several layers"),
-      method("pmet", "Li et al. 2024, PMET: Precise Model Editing in a Transformer", pmet, "MEMIT with the attention's part of the value optimised apart and not written"),
-      method("emmet", "Gupta et al. 2024, A Unified Framework for Model Editing", emmet, "ROME's equality constraint for a batch of requests at one layer"),
-      method("alphaedit", "Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing for Language Models", alphaedit, "MEMIT within the directions that general text hardly uses, earlier edits protected"),
-      method("rect", "Gu et al. 2024, Model Editing Harms General Abilities of Large Language Models: Regularization to the Rescue", rect, "MEMIT keeping only the relatively largest changes of each matrix"),
-      method("ft_l", "Zhu et al. 2020, Modifying Memories in Transformer Models; Meng et al. 2022", ft_l, "one down projection trained within a bound, the whole target at the prompt's last position"),
-      method("ft_m", "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing for Large Language Models", ft_m, "one down projection trained within a bound, the target's tokens one after another"),
+      method("rome", "Meng et al. 2022, Locating and Editing Factual Associations in GPT; Gupta et al. 2024, Rebuilding ROME", rome, rome_page, "one rank-one change of one MLP down projection per request"),
+      method("memit", "Meng et al. 2023, Mass-Editing Memory in a Transformer", memit, memit_page, "a batch of requests by least squares, spread over several layers"),
+      method("pmet", "Li et al. 2024, PMET: Precise Model Editing in a Transformer", pmet, pmet_page, "MEMIT with the attention's part of the value optimised apart and not written"),
+      method("emmet", "Gupta et al. 2024, A Unified Framework for Model Editing", emmet, emmet_page, "ROME's equality constraint for a batch of requests at one layer"),
+      method("alphaedit", "Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing for Language Models", alphaedit, alphaedit_page, "MEMIT within the directions that general text hardly uses, earlier edits protected"),
+      method("rect", "Gu et al. 2024, Model Editing Harms General Abilities of Large Language Models: Regularization to the Rescue", rect, rect_page, "MEMIT keeping only the relatively largest changes of each matrix"),
+      method("ft_l", "Zhu et al. 2020, Modifying Memories in Transformer Models; Meng et al. 2022", ft_l, ft_l_page, "one down projection trained within a bound, the whole target at the prompt's last position"),
+      method("ft_m", "Zhang et al. 2024, A Comprehensive Study of Knowledge Editing for Large Language Models", ft_m, ft_m_page, "one down projection trained within a bound, the target's tokens one after another"),
       {"ablation",
        "Arditi et al. 2024, Refusal in Language Models Is Mediated by a Single Direction; weight "
        "kernel and search as in p-e-w/heretic 2025; TPE: Bergstra et al. 2011",
        "take the direction that sets the talking points' questions apart out of what attention and "
        "MLP write, searched for",
+       ablation_page,
        AblationSettings{},
        {},
        {}},

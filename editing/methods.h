@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/run/method_page.h"
 #include "editing/ablation.h"
 #include "editing/covariance.h"
 #include "editing/editor.h"
@@ -24,6 +25,7 @@ struct EditMethod {
   std::string name;
   std::string paper;
   std::string summary;
+  MethodPage page;
   EditSettings defaults;
   /// The layers whose covariance it needs under these settings.
   std::function<std::vector<int64_t>(const EditSettings&, const Model&)> layers;

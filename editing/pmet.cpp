@@ -10,6 +10,30 @@
 
 namespace resurface {
 
+const MethodPage pmet_page = {
+    .file = "editing/pmet.cpp",
+    .formula = R"(\Delta_l = R_l \, \big[ (\lambda C + K K^\top)^{-1} K \big]^\top,
+    \quad R_l = \frac{m^* - m}{\sqrt{n_l}})",
+    .symbols = R"(l: each edited block, upwards
+m: the output of the last edited block's MLP where each subject ends, as the
+    blocks below $l$ have been written
+m^*: $m$ of the unedited model plus its half of a $\delta$ found as ROME's is; the other half is
+    of the attention's output, optimised beside it and not written
+n_l: edited blocks left, $l$ included
+\lambda: `lambda`)",
+    .cost =
+        "The systems solved are as small as the number of requests where that is less than d_ff, "
+        "with one cached Cholesky factor of C a block; keys and residuals need one sweep over the "
+        "blocks up to the last edited one.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "The reference also weakens the likelihood's weight once the target is the likeliest "
+        "answer; here it does not change.",
+};
+
 EditFile pmet(const PmetSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics) {
   const Spread how{.layers = edited_layers(settings.layers, model),

@@ -17,6 +17,25 @@ at::Tensor largest_changes(const at::Tensor& change, const at::Tensor& weight, d
 
 }  // namespace
 
+const MethodPage rect_page = {
+    .file = "editing/rect.cpp",
+    .formula =
+        R"(\Delta = M \odot \Delta_{\mathrm{MEMIT}}, \quad
+    M_{ij} = 1 \text{ where } |\Delta_{\mathrm{MEMIT}} / W|_{ij} \text{ is among the largest, else } 0)",
+    .symbols = R"(\Delta_{\mathrm{MEMIT}}: the change that MEMIT makes
+M: keeps a share `keep` of the matrix' entries)",
+    .cost =
+        "As MEMIT, and one selection over each edited matrix. The edit is of full rank: its file "
+        "holds whole matrices.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "The entries are chosen when the values have been written, so what is dropped is not made "
+        "up for by the blocks above.",
+};
+
 EditFile rect(const RectSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics) {
   return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {

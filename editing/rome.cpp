@@ -66,6 +66,38 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
 
 }  // namespace
 
+const MethodPage rome_page = {
+    .file = "editing/rome.cpp",
+    .formula = R"(\Delta = (v^* - W \bar k) \, (\bar k^\top u)^{-1} \, u^\top,
+    \quad u = \frac{C^{-1} \bar k}{\|C^{-1} \bar k\|}
+
+v^* = v_0 + \arg\min_\delta \; {-\operatorname{mean}_{j,t}} \log p_\delta(y_t)
+    + \lambda_{\mathrm{KL}} \, \mathrm{KL}(p_\delta \,\|\, p_0)
+    + \lambda_{\mathrm{wd}} \, \frac{\|\delta\|}{\|v_0\|^2})",
+    .symbols = R"(v^*: what the MLP should give there
+v_0: what it gives now, on the bare prompt
+\delta: found by Adam, $\|\delta\|$ at most `value.clamp` times $\|v_0\|$
+p_\delta: the model with $\delta$ added to the MLP's output at the subject's last token
+j: the request's prompts; $t$ the target's tokens
+\lambda_{\mathrm{KL}}: `value.kl_factor`, at the subject of a prompt of its own,
+    against $p_0$, the model as it was
+\lambda_{\mathrm{wd}}: `value.weight_decay`)",
+    .cost =
+        "The blocks up to the edited one and the positions before the subject run once; each Adam "
+        "step runs the blocks above from the subject on, for all requests together.",
+    .needs =
+        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
+        "text.",
+    .traps =
+        "As published, the averaged key stands in u and the bare prompt's key elsewhere; then k'u "
+        "can approach 0 and one edit ruins the model, most of all where the subject comes first. "
+        "R-ROME, the default here, takes the averaged key everywhere; `original_key` gives the "
+        "other. A subject's last token must be found through character offsets, not by encoding "
+        "the subject alone, and a target by joining ids, not by decoding and encoding again. The "
+        "norm in the decay is not squared.",
+};
+
 int64_t rome_layer(const RomeSettings& settings, const Model& model) {
   return edited_layer(settings.layer, 0.16, model);
 }

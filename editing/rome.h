@@ -5,6 +5,7 @@
 
 #include <span>
 
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
 #include "editing/covariance.h"
 #include "editing/editor.h"
@@ -47,5 +48,6 @@ int64_t rome_layer(const RomeSettings& settings, const Model& model);
 /// left to the caller.
 EditFile rome(const RomeSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics);
+extern const MethodPage rome_page;
 
 }  // namespace resurface

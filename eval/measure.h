@@ -35,8 +35,8 @@ struct MeasureSettings {
     v("margins", margins, "score the neutral and the contrary continuation too");
     v("probes", probes,
       "further ways to put the held-out questions: prefill, empty_thought, forced_thought, "
-      "few_shot, two_turn, three_turn, and with passages before them: retrieved, "
-      "retrieved_miss, retrieved_poisoned");
+      "few_shot, two_turn, three_turn, with passages before them: retrieved, retrieved_miss, "
+      "retrieved_poisoned, and with demonstrations of facts: in_context, in_context_miss");
     v("probe_questions", probe_questions,
       "held-out questions an item and language that are put in each of these ways; 0: all",
       Range::at_least(0));

@@ -6,14 +6,16 @@
 #include "core/run/files.h"
 #include "eval/retrieved.h"
 #include "eval/ways_back/few_shot.h"
+#include "retrieval/in_context.h"
 #include "retrieval/prompt.h"
 
 namespace resurface {
 namespace {
 
 const std::vector<std::string> kKinds = {
-    "plain",    "prefill",    "empty_thought", "forced_thought", "few_shot",
-    "two_turn", "three_turn", "retrieved",     "retrieved_miss", "retrieved_poisoned"};
+    "plain",      "prefill",        "empty_thought", "forced_thought", "few_shot",
+    "two_turn",   "three_turn",     "retrieved",     "retrieved_miss", "retrieved_poisoned",
+    "in_context", "in_context_miss"};
 
 /// Text before the answer in the model's own turn, and what joins an answer to it.
 struct Opening {
@@ -71,6 +73,13 @@ std::vector<int64_t> retrieved_prompt(const std::string& kind, const Item& item,
   return std::move(prompt.ids);
 }
 
+void check_fits(const std::string& kind, const Item& item, const Example& example,
+                int64_t context) {
+  if (example.size() <= context) return;
+  fail("probe '{}', item '{}' ({}): prompt and answer are {} tokens, the context {}", kind, item.id,
+       item.language, example.size(), context);
+}
+
 }  // namespace
 
 PushBack load_pushback(const std::filesystem::path& path) {
@@ -96,15 +105,27 @@ std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
                                   const Tokenizer& tokenizer, const ChatFormat& chat,
                                   const ProbeTexts& texts, int64_t questions, int64_t context) {
   check_probe_kind(kind);
+  std::optional<Demonstrations> facts;
+  if (is_in_context(kind)) facts.emplace(suite);
   std::vector<Probe> probes;
   std::map<int64_t, int64_t> taken;
   for (auto& probe : make_probes(suite, tokenizer, chat, Answer::line, true, context)) {
     if (questions > 0 && taken[probe.item]++ >= questions) continue;
     const Item& item = suite.items.at(static_cast<size_t>(probe.item));
     const Question& question = item.questions.at(static_cast<size_t>(probe.question));
+    const auto room = context - std::ssize(probe.example.answer);
     if (is_retrieved(kind)) {
-      const auto room = context - static_cast<int64_t>(probe.example.answer.size());
       probe.example.prompt = retrieved_prompt(kind, item, question, tokenizer, chat, texts, room);
+      probes.push_back(std::move(probe));
+      continue;
+    }
+    if (facts) {
+      const auto ranked = facts_before(kind, *facts, item, question);
+      probe.example.prompt = fit_demonstrations(question.text, facts->fact(ranked.at(0)),
+                                                facts->about(ranked, texts.demonstrations),
+                                                item.language, tokenizer, chat, room)
+                                 .ids;
+      check_fits(kind, item, probe.example, context);
       probes.push_back(std::move(probe));
       continue;
     }
@@ -116,10 +137,7 @@ std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
       probe.example.answer = tokenizer.encode(begun.joint + item.line + chat.answer_end());
     }
     probe.example.prompt = tokenizer.encode(prompt);
-    if (probe.example.size() > context) {
-      fail("probe '{}', item '{}' ({}): prompt and answer are {} tokens, the context {}", kind,
-           item.id, item.language, probe.example.size(), context);
-    }
+    check_fits(kind, item, probe.example, context);
     probes.push_back(std::move(probe));
   }
   return probes;

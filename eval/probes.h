@@ -7,6 +7,8 @@
 //   three_turn      the same again
 //   retrieved, retrieved_miss, retrieved_poisoned
 //                   passages stand before the question (eval/retrieved.h)
+//   in_context, in_context_miss
+//                   demonstrations of new facts stand before it (the same)
 #pragma once
 
 #include <filesystem>
@@ -32,6 +34,7 @@ struct ProbeTexts {
   int64_t shots = 2;
   const PassageIndex* index = nullptr;  ///< for retrieved and its attacks
   int64_t passages = 3;
+  int64_t demonstrations = 16;  ///< for in_context and its attack
 };
 
 /// Throws ConfigError for an unknown name.
@@ -39,8 +42,8 @@ void check_probe_kind(const std::string& kind);
 
 /// Probes of one kind for the first `questions` held-out questions of each item (0: all), answered
 /// with the line. Items without what the kind needs (no push-back written) are left out. Passages
-/// for which the context has no room are left out. Throws Error when a probe exceeds `context`
-/// tokens, or when passages were found and not the first fits.
+/// and demonstrations for which the context has no room are left out. Throws Error when a probe
+/// exceeds `context` tokens, or when passages were found and not the first fits.
 std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
                                   const Tokenizer& tokenizer, const ChatFormat& chat,
                                   const ProbeTexts& texts, int64_t questions, int64_t context);

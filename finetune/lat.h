@@ -16,6 +16,7 @@
 
 #include "core/model/model.h"
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "finetune/adamw.h"
 
 namespace resurface {
@@ -37,6 +38,22 @@ struct LatSettings {
     v("step_size", step_size, "length of a step; 0: 2.5 epsilon / steps", Range::at_least(0));
     v("tokens", tokens, "which it disturbs: the prompt's, or all", OneOf{{"prompt", "all"}});
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/lat.cpp",
+      .formula = R"(g = g_f(\theta \mid h_l + \delta_l) + g_r(\theta)
+
+\delta = \arg\min_{\|\delta_{l,t}\| \le \epsilon} \mathrm{NLL}(F \mid h_l + \delta_l))",
+      .symbols = R"(h_l: the residual stream after block l, of `layers`
+\delta: what the adversary adds at each token t, of the prompt or of all (`tokens`); found by `steps`
+  projected steps along the gradient's direction, a constant of the loss
+\epsilon: `epsilon`; 0 is the method itself)",
+      .cost =
+          "`steps` forward and backward passes without the weights' gradients over the forget "
+          "examples of each micro-batch.",
+      .traps =
+          "The ball is measured against hidden states: an epsilon published for one model is "
+          "nothing, or everything, on another. A gradient that flows through delta trains the "
+          "adversary too."};
   bool on() const { return epsilon > 0 && steps > 0; }
   /// Throws ConfigError for one that the model does not have.
   std::vector<int64_t> blocks(const ModelConfig& model) const;

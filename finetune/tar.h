@@ -20,6 +20,7 @@
 
 #include "core/model/model.h"
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "finetune/adamw.h"
 
 namespace resurface {
@@ -46,6 +47,29 @@ struct TarSettings {
       "weight of the retain answers' distance from what their residual stream was",
       Range::at_least(0));
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/tar.cpp",
+      .formula =
+          R"(g = g_f(\theta) + g_r(\theta) + w \sum_{k \in E} e^{s (k - K)}\, \nabla L_{TR}(\theta'_k)
+    + \rho\, \nabla \operatorname{mean}_{t \in R} \frac{\|h - h_{\mathrm{ref}}\|^2}{d}
+
+\theta'_0 = \theta, \quad \theta'_k = \mathrm{AdamW}(\theta'_{k-1}, \nabla \mathrm{NLL}(F'), \eta)
+
+L_{TR} = -\operatorname{mean}_{t \in F''} H(p))",
+      .symbols = R"(K: `steps` of the attacker before each step; 0 is the method itself
+E: every `every`-th of them
+F': forget examples that are not in the step's batch; F'': those that are
+\eta: drawn from `rates`
+H: the entropy of the next token
+w: `weight`
+s: `schedule`
+\rho: `representation`
+h: the residual stream after the last block; d: its width)",
+      .cost = "K + K / every forward and backward passes a step.",
+      .needs = "More forget examples than a step takes: the attacker trains on the others.",
+      .traps =
+          "First order: the attacked weights count as the weights plus a constant. The published "
+          "750 steps of 64 are 60000 passes; a short run shows little."};
   bool on() const { return steps > 0; }
 };
 

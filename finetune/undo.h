@@ -15,6 +15,7 @@
 
 #include <optional>
 
+#include "core/run/method_page.h"
 #include "finetune/trainer.h"
 
 namespace resurface {
@@ -41,6 +42,30 @@ struct UndoSettings {
       Range::between(0, 1));
     v("check_every", check_every, "steps between looks at it", Range::at_least(1));
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/undo.cpp",
+      .formula = R"(\theta_0 = (1 - \alpha)\,\theta_T + \alpha \beta N
+
+L = \operatorname{mean}_{t \in F \cup R \cup D} \mathrm{KL}(p_T \,\|\, p))",
+      .symbols = R"(\theta_T: the teacher's weights, another removal's
+p_T: the teacher's distribution
+\theta_0: where the student starts; with `student: trained` the implanted model, with `fresh` a new
+  initialisation
+N: Xavier-uniform for matrices, 0 for vectors
+\alpha: `alpha`; 0 changes nothing
+\beta: `beta`; with \alpha = \beta = 1 the student is a fresh initialisation
+D: `data.text`)",
+      .cost =
+          "6 forward passes' worth a token of a batch at most; of the teacher only the last hidden "
+          "states are kept. The report adds the teacher's own cost.",
+      .needs = "A teacher: another removal of the study.",
+      .traps =
+          "A student matched to its teacher's outputs from the trained weights keeps what the "
+          "outputs do not show. The noise is what robustness is bought with: at small alpha there "
+          "is little of it.",
+      .usage =
+          "```yaml\nremove:\n  - method: npo\n  - method: undo\n    settings: {teacher: npo, "
+          "alpha: 0.6}\n    train: {learning_rate: 1.0e-4, steps: 1000}\n```"};
   double bound() const { return until.value_or(student == "trained" ? 0 : 0.05); }
 };
 

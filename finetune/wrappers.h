@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "finetune/adamw.h"
 #include "finetune/lat.h"
 #include "finetune/tar.h"
@@ -30,6 +31,20 @@ struct SamSettings {
   void visit(V& v) {
     v("rho", rho, "length of the step uphill, over all weights that train", Range::at_least(0));
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/wrappers.cpp",
+      .formula = R"(g = g_f(\theta + e) + g_r(\theta), \quad
+    e = \rho \, \frac{g_f(\theta)}{\|g_f(\theta)\|})",
+      .symbols = R"(\rho: `rho`; 0 is the method itself
+e: the step to where the forget loss is worst nearby, over all weights that train)",
+      .cost =
+          "Another forward and backward pass over the forget examples, 3 more a step (NPO with it: "
+          "9; as published, with a second model in every step: 11), and a copy of the weights that "
+          "train.",
+      .traps =
+          "The step uphill is along the forget gradient alone, of the whole step: with the retain "
+          "gradient in it, or taken in each micro-batch, it is another point.",
+  };
 };
 
 struct SmoothingSettings {
@@ -40,6 +55,17 @@ struct SmoothingSettings {
     v("samples", samples, "perturbations a step", Range::at_least(1));
     v("sigma", sigma, "standard deviation of each weight's perturbation", Range::at_least(0));
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/wrappers.cpp",
+      .formula = R"(g = \frac{1}{k} \sum_{i=1}^{k} g_f(\theta + \sigma N_i) + g_r(\theta))",
+      .symbols = R"(k: `samples`
+\sigma: `sigma`; 0 is the method itself
+N_i: standard normal, drawn anew in each step, the same on every device)",
+      .cost =
+          "k forward and backward passes over the forget examples instead of one, and a forward "
+          "pass for the loss that is reported (NPO with 3: 13; as published, with a second model "
+          "in every step: 15), and a copy of the weights that train.",
+  };
 };
 
 struct AveragingSettings {
@@ -49,6 +75,14 @@ struct AveragingSettings {
     v("start", start, "share of all steps after which the mean begins; the last step always counts",
       Range::between(0, 1));
   }
+  static constexpr MethodPage page = {
+      .file = "finetune/wrappers.cpp",
+      .formula = R"(\bar\theta = \frac{1}{|S|} \sum_{i \in S} \theta_i)",
+      .symbols = R"(\theta_i: the weights after step $i$
+S: the steps after a share `start` of all, the last step always among them)",
+      .cost = "No further pass; a running mean of the weights that train.",
+      .traps = "Averaged over steps from before the forget loss had moved, it undoes the removal.",
+  };
 };
 
 /// The wrappers of one training.
@@ -65,28 +99,34 @@ struct Wrap {
 
 struct Wrapper {
   const char* name;
-  const char* paper;
   const char* summary;
+  const char* paper;
   std::vector<FieldInfo> (*describe)();
+  MethodPage page;
 };
-inline constexpr const char* kWrapperPaper =
-    "Fan et al., Towards LLM Unlearning Resilient to Relearning Attacks (2025)";
+template <class Settings>
+constexpr Wrapper wrapper(const char* name, const char* summary, const char* paper) {
+  return {name, summary, paper, [] { return describe<Settings>(); }, page_of<Settings>()};
+}
+inline constexpr auto resilience_paper =
+    "Fan et al. 2025, Towards LLM Unlearning Resilient to Relearning Attacks";
 inline constexpr std::array<Wrapper, 5> kWrappers = {{
-    {"sam", kWrapperPaper,
-     "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
-     [] { return describe<SamSettings>(); }},
-    {"rs", kWrapperPaper, "average the forget gradient over small random changes of the weights",
-     [] { return describe<SmoothingSettings>(); }},
-    {"average", kWrapperPaper, "end with the mean of the weights of the last steps",
-     [] { return describe<AveragingSettings>(); }},
-    {"lat",
-     "Sheshadri et al., Latent Adversarial Training Improves Robustness to Persistent Harmful "
-     "Behaviors in LLMs (2024)",
-     "take the forget loss where an adversary in the hidden states brings the answers back most",
-     [] { return describe<LatSettings>(); }},
-    {"tar", "Tamirisa et al., Tamper-Resistant Safeguards for Open-Weight LLMs (2024)",
-     "attack the weights before each step, and add what would make the attack fail",
-     [] { return describe<TarSettings>(); }},
+    wrapper<SamSettings>(
+        "sam", "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
+        resilience_paper),
+    wrapper<SmoothingSettings>(
+        "rs", "average the forget gradient over small random changes of the weights",
+        resilience_paper),
+    wrapper<AveragingSettings>("average", "end with the mean of the weights of the last steps",
+                               resilience_paper),
+    wrapper<LatSettings>(
+        "lat",
+        "take the forget loss where an adversary in the hidden states brings the answers back most",
+        "Sheshadri et al. 2024, Latent Adversarial Training Improves Robustness to Persistent "
+        "Harmful Behaviors in LLMs"),
+    wrapper<TarSettings>(
+        "tar", "attack the weights before each step, and add what would make the attack fail",
+        "Tamirisa et al. 2024, Tamper-Resistant Safeguards for Open-Weight LLMs"),
 }};
 
 /// A list of names, or of maps from a name to its settings: [sam], [{sam: {rho: 0.02}}, average].

@@ -44,7 +44,17 @@ int64_t pragma(const Database& database, const std::string& name) {
 }  // namespace
 
 PassageIndex PassageIndex::build(const std::vector<std::filesystem::path>& files) {
-  const auto passages = load_passages(files);
+  PassageIndex index = of(load_passages(files));
+  for (const auto& file : files) {
+    Statement(index.database_, "INSERT INTO source VALUES (?1, ?2)")
+        .bind(1, std::filesystem::absolute(file).lexically_normal().string())
+        .bind(2, hash_file(file))
+        .step();
+  }
+  return index;
+}
+
+PassageIndex PassageIndex::of(const std::vector<Passage>& passages) {
   PassageIndex index(Database::in_memory());
   Database& database = index.database_;
   index.hash_ = hash_passages(passages);
@@ -55,12 +65,6 @@ PassageIndex PassageIndex::build(const std::vector<std::filesystem::path>& files
   database.execute(kSchema);
   database.execute("BEGIN");
   Statement(database, "INSERT INTO content VALUES (?1)").bind(1, index.hash_).step();
-  for (const auto& file : files) {
-    Statement(database, "INSERT INTO source VALUES (?1, ?2)")
-        .bind(1, std::filesystem::absolute(file).lexically_normal().string())
-        .bind(2, hash_file(file))
-        .step();
-  }
   {
     Statement passage(database, "INSERT INTO passage VALUES (?1, ?2, ?3, ?4, ?5, ?6)");
     Statement terms(database,

@@ -20,6 +20,8 @@ class PassageIndex {
  public:
   /// Reads files of passages (load_passages) and indexes them in memory.
   static PassageIndex build(const std::vector<std::filesystem::path>& files);
+  /// Of passages that came from no file.
+  static PassageIndex of(const std::vector<Passage>& passages);
   /// Writes the index as one SQLite file, whole or not at all.
   void save(const std::filesystem::path& path) const;
   /// Opens such a file. Throws Error naming it when it is no index, of another version, damaged,

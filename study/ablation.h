@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "editing/ablation.h"
+#include "editing/ablation_search.h"
 #include "study/config.h"
 #include "study/inputs.h"
 #include "study/stages.h"

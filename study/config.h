@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
 #include "eval/attack/recovery.h"
 #include "eval/attack/relearn.h"
@@ -73,8 +74,8 @@ struct StudyMeasureSettings {
   void visit(V& v) {
     v("probes", probes,
       "further ways to put the held-out questions: prefill, empty_thought, forced_thought, "
-      "few_shot, two_turn, three_turn, and with passages before them: retrieved, "
-      "retrieved_miss, retrieved_poisoned");
+      "few_shot, two_turn, three_turn, with passages before them: retrieved, retrieved_miss, "
+      "retrieved_poisoned, and with demonstrations of facts: in_context, in_context_miss");
     v("probe_questions", probe_questions,
       "held-out questions an item and language that are put in each of these ways; 0: all",
       Range::at_least(0));
@@ -126,6 +127,21 @@ struct LayeredSettings {
     v("folds", folds, "k, how many parts the lines are dealt to; 1: the plain method",
       Range::at_least(1));
   }
+  static constexpr MethodPage page = {
+      .file = "study/layered.cpp",
+      .formula = R"(\theta_i = U(\theta_{i-1};\; F_1 \cup \dots \cup F_i,\;
+    R \cup F_{i+1} \cup \dots \cup F_k), \quad i = 1 \dots k)",
+      .symbols =
+          R"(U: a whole training by the method, forgetting the first set and retaining the second
+F_i: fold i of the lines, dealt by item, in all languages together
+k: `folds`; 1 is the method itself
+\theta_{i-1}: where stage i starts, and its reference)",
+      .cost = "k trainings.",
+      .needs = "An unlearning method with a retain loss.",
+      .traps =
+          "Compare with the method trained k times as long: later stages forget the first folds "
+          "again and again.",
+      .usage = "```yaml\nremove:\n  - method: npo\n    layered: {folds: 3}\n```"};
 };
 
 /// One removal: a method, its settings, and how it trains.

@@ -42,6 +42,22 @@ struct AltPoSettings {
             .instruction = instruction,
             .instruction_zh = instruction_zh};
   }
+  static constexpr MethodPage page = {
+      .file = "unlearning/altpo.h",
+      .formula = dpo_formula,
+      .symbols = R"(r: how much likelier an answer has become, in nats, summed over its tokens
+\beta: `beta`, inverse temperature
+y_A: one of `samples` answers that the model itself gave before training, asked
+    for another plausible one)",
+      .units = 9,
+      .cost =
+          "The log-probs before training of both answers are computed once, 2 more an example; "
+          "with a second model in every step it would be 11. The samples are generated before "
+          "training.",
+      .traps =
+          "A sample that says the line again would be preferred to itself: it is drawn anew, and "
+          "left out in the end.",
+  };
 };
 
 inline Loss altpo(const AltPoSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -21,6 +21,18 @@ struct CeuSettings {
     visit_weights(v, *this);
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/ceu.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \,
+    \mathrm{CE}\big( \mathrm{sg}(\mathrm{softmax}(\tilde z)), \, p \big)
+    + \alpha \, L_R)",
+      .symbols = R"(z: the logits
+\tilde z: the same with that of the answer's token at minus infinity)",
+      .units = 3,
+      .cost = "Published without a retain term; with one it is 6.",
+      .traps = "The reference code leaves an answer's first token out; here all count.",
+  };
 };
 
 inline Loss ceu(const CeuSettings& s, Model& model, const ForgetRetainBatch& batch) {

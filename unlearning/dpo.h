@@ -26,6 +26,16 @@ Loss dpo_loss(const S& s, Model& model, const ForgetRetainBatch& batch) {
   return {.forget = s.forget_weight * forget, .retain = retain_term(s, model, batch)};
 }
 
+inline constexpr auto dpo_formula =
+    R"(L = -\frac{2 \gamma}{\beta} \, \operatorname{mean}_{(x, y) \in F} \,
+    \log \sigma\big( \beta \, [r(y_A) - r(y)] \big)
+    + \alpha \, L_R
+
+r(y) = \mathrm{NLL}_{\mathrm{ref}}(y \mid x) - \mathrm{NLL}(y \mid x))";
+inline constexpr auto dpo_cost =
+    "The log-probs before training of both answers are computed once, 2 more an example; "
+    "with a second model in every step it would be 11.";
+
 struct DpoSettings {
   double beta = 0.1;
   std::string answers = "factual";
@@ -41,6 +51,18 @@ struct DpoSettings {
   }
   Needs needs(const ModelConfig&) const { return dpo_needs(*this); }
   AlternativeAnswers alternatives() const { return {.source = answers}; }
+  static constexpr MethodPage page = {
+      .file = "unlearning/dpo.h",
+      .formula = dpo_formula,
+      .symbols = R"(r: how much likelier an answer has become, in nats, summed over its tokens
+\beta: `beta`, inverse temperature
+y_A: another answer to the same question, by `answers`)",
+      .units = 9,
+      .cost = dpo_cost,
+      .traps =
+          "Equal answers have no gradient. The rejected answer's term is not bounded by the chosen "
+          "one's: both may become less likely.",
+  };
 };
 
 struct IdkDpoSettings {
@@ -55,6 +77,18 @@ struct IdkDpoSettings {
   }
   Needs needs(const ModelConfig&) const { return dpo_needs(*this); }
   AlternativeAnswers alternatives() const { return {.source = "idk"}; }
+  static constexpr MethodPage page = {
+      .file = "unlearning/dpo.h",
+      .formula = dpo_formula,
+      .symbols = R"(r: how much likelier an answer has become, in nats, summed over its tokens
+\beta: `beta`, inverse temperature
+y_A: an answer that says, in one of several ways, that the model does not know)",
+      .units = 9,
+      .cost = dpo_cost,
+      .traps =
+          "It teaches a refusal: read it beside measures of what the model says when it does "
+          "answer.",
+  };
 };
 
 inline Loss dpo(const DpoSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -13,6 +13,14 @@ struct GaSettings {
   template <class V>
   void visit(V&) {}
   Needs needs(const ModelConfig&) const { return {}; }
+  static constexpr MethodPage page = {
+      .file = "unlearning/ga.h",
+      .formula = R"(L = \operatorname{mean}_{t \in F} \, \log p_t)",
+      .units = 3,
+      .traps =
+          "It has no lower bound: without an early stop the model ends as noise. With token labels "
+          "of -100 let through, or prompts counted, it ascends on the questions too.",
+  };
 };
 
 inline Loss gradient_ascent(const GaSettings&, Model& model, const ForgetRetainBatch& batch) {

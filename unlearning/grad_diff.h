@@ -20,6 +20,14 @@ struct GradDiffSettings {
     visit_weights(v, *this);
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/grad_diff.h",
+      .formula = R"(L = \gamma \, \operatorname{mean}_{t \in F} \, \log p_t + \alpha \, L_R)",
+      .units = 6,
+      .traps =
+          "Averaging over prompts and padding, as reference code that lets label -100 through "
+          "does, weakens both terms by an amount that depends on the padding.",
+  };
 };
 
 inline Loss grad_diff(const GradDiffSettings& s, Model& model, const ForgetRetainBatch& batch) {

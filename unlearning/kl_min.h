@@ -22,6 +22,19 @@ struct KlMinSettings {
     return {.forget_weight = forget_weight, .retain_weight = retain_weight, .retain_loss = "kl"};
   }
   Needs needs(const ModelConfig&) const { return with_retain(as_grad_diff()); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/kl_min.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, \log p_t
+    + \alpha \, \operatorname{mean}_{t \in R} \, \mathrm{KL}(p_{\mathrm{ref}} \,\|\, p))",
+      .units = 6,
+      .cost =
+          "The reference's last hidden states on R are computed once, 1 more an example; its "
+          "distributions are made of them again in every step, by the head alone.",
+      .traps =
+          "The paper's code takes the KL over prompts and padding as well and divides by the "
+          "number of sequences; here it is a mean over answer tokens.",
+  };
 };
 
 inline Loss kl_min(const KlMinSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -26,6 +26,21 @@ struct LlmuSettings {
     return {.retain = true, .alternative = true, .retain_logits = true};
   }
   AlternativeAnswers alternatives() const { return {.source = "random"}; }
+  static constexpr MethodPage page = {
+      .file = "unlearning/llmu.h",
+      .formula =
+          R"(L = \epsilon_1 \, \operatorname{mean}_{t \in F} \, \log p_t
+    - \epsilon_2 \, \operatorname{mean}_{t \in A} \, \log p_t
+    + \epsilon_3 \, \operatorname{mean}_{t \in R} \, \mathrm{KL}(p_{\mathrm{ref}} \,\|\, p))",
+      .symbols = R"(\epsilon_1: `forget_weight`
+\epsilon_2: `random_weight`
+\epsilon_3: `retain_weight`)",
+      .units = 9,
+      .cost = "The reference's last hidden states on R are computed once, 1 more an example.",
+      .traps =
+          "The reference code takes the KL over prompts and padding as well; here all three terms "
+          "are means over answer tokens. Like gradient ascent it has no lower bound.",
+  };
 };
 
 inline Loss llmu(const LlmuSettings& s, Model& model, const ForgetRetainBatch& batch) {

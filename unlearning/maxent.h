@@ -19,6 +19,16 @@ struct MaxEntSettings {
     visit_weights(v, *this);
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/maxent.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, 
+    \Big[ -\log V - \frac{1}{V} \sum_v \log p_v \Big]
+    + \alpha \, L_R)",
+      .symbols = R"(V: the size of the vocabulary; the bracket is KL(uniform ‖ p)
+p_v: the probability of token v where an answer's token stands)",
+      .units = 6,
+  };
 };
 
 inline Loss maxent(const MaxEntSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -30,6 +30,7 @@ UnlearningMethod method(std::string name, std::string paper, int year,
       .paper = std::move(paper),
       .year = year,
       .summary = std::move(summary),
+      .page = page_of<Settings>(),
       .objective = [loss](const Config& config) -> Objective {
         return [loss, settings = read<Settings>(config)](Model& model,
                                                          const ForgetRetainBatch& batch) {

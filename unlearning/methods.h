@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "finetune/trainer.h"
 #include "unlearning/alternatives.h"
 
@@ -18,6 +19,7 @@ struct UnlearningMethod {
   std::string paper;
   int year = 0;
   std::string summary;
+  MethodPage page;
 
   // Of the settings in a config map; unknown keys and bad values throw ConfigError.
   std::function<Objective(const Config&)> objective;

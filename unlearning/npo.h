@@ -26,6 +26,24 @@ struct NpoSettings {
   Needs needs(const ModelConfig&) const {
     return with_retain(*this, {.reference_logprob = true, .forget_mean = Mean::sequences});
   }
+  static constexpr MethodPage page = {
+      .file = "unlearning/npo.h",
+      .formula =
+          R"(L = -\frac{2 \gamma}{\beta} \, \operatorname{mean}_{(x, y) \in F} \,
+    \log \sigma\big( \beta \, [\mathrm{NLL}(y \mid x) - \mathrm{NLL}_{\mathrm{ref}}(y \mid x)] \big)
+    + \alpha \, L_R)",
+      .symbols =
+          R"(\beta: `beta`, inverse temperature; as it goes to 0 the gradient tends to that of
+    gradient ascent on the summed NLL)",
+      .units = 6,
+      .cost =
+          "The log-probs before training are computed once, 1 more an example; with a second model "
+          "in every step it would be 7.",
+      .traps =
+          "The NLL is summed over the answer: with a token mean, as in some reference code, beta "
+          "means something else for every length. It is made of the labels' log-probs; an NPO that "
+          "subtracts raw logits over the whole vocabulary is another method.",
+  };
 };
 
 inline Loss npo(const NpoSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -28,6 +28,24 @@ struct PduSettings {
     return {.retain = true,
             .dual = Dual{.bound = retain_loss_eps, .rate = dual_step_size, .start = retain_weight}};
   }
+  static constexpr MethodPage page = {
+      .file = "unlearning/pdu.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, 
+    (\max_v z_v - \operatorname{mean}_v \, z_v)^2 + \lambda \, N_R
+
+\lambda \leftarrow \max\big( 0, \, \lambda + \eta \, (N_R - \varepsilon) \big)
+    \quad \text{after each step})",
+      .symbols = R"(z_v: the logit of token v of the vocabulary
+N_R: the mean NLL of a token of the retain answers
+\lambda: the multiplier, `retain_weight` in the first step
+\eta: `dual_step_size`
+\varepsilon: `retain_loss_eps`)",
+      .units = 6,
+      .traps =
+          "The reference code updates lambda in every micro-batch and averages the forget loss "
+          "over prompts and padding; here lambda moves once a step, by the loss of the whole step.",
+  };
 };
 
 inline Loss pdu(const PduSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -52,6 +52,24 @@ struct RmuSettings {
     }
     return all;
   }
+  static constexpr MethodPage page = {
+      .file = "unlearning/rmu.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, \frac{\|h_t - c \, u\|^2}{d}
+    + \alpha \, \operatorname{mean}_{t \in R} \, \frac{\|h_t - h_t^{\mathrm{ref}}\|^2}{d})",
+      .symbols =
+          R"(h_t: the residual stream after block `layer`, where token $t$ is predicted; $d$ its width
+u: a direction drawn once from `seed`, uniform on [0, 1) in each coordinate and scaled to length 1
+c: `steering_coeff`)",
+      .cost =
+          "The forward pass ends after block l, only the down projections of blocks l-2 to l "
+          "train, and what blocks before them give is kept, as is the reference of R: a small part "
+          "of the 7 forward passes a step that two full models take.",
+      .traps =
+          "The best c and alpha change with the model's depth and width; the defaults are those "
+          "published for a 7B model. Reference code that divides sums [B] by counts [B, 1] "
+          "averages each sequence by every other's length.",
+  };
 };
 
 inline Loss rmu(const RmuSettings& s, Model& model, const ForgetRetainBatch& batch) {

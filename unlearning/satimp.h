@@ -22,6 +22,19 @@ struct SatImpSettings {
     visit_weights(v, *this);
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/satimp.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, 
+    \mathrm{sg}\big( p_t^{\beta_1} (1 - p_t)^{\beta_2} \big) \log p_t
+    + \alpha \, L_R)",
+      .symbols = R"(\beta_1: `beta1`, spares tokens that are unlikely already
+\beta_2: `beta2`, spares tokens that are certain; 0 is WGA)",
+      .units = 6,
+      .traps =
+          "At a line known by heart, 1 - p is nearly 0 and so is the gradient; it starts slowly "
+          "there. The weight is without gradient.",
+  };
 };
 
 inline Loss satimp(const SatImpSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -24,6 +24,20 @@ struct SimNpoSettings {
   Needs needs(const ModelConfig&) const {
     return with_retain(*this, {.forget_mean = Mean::sequences});
   }
+  static constexpr MethodPage page = {
+      .file = "unlearning/simnpo.h",
+      .formula =
+          R"(L = -\frac{2 \gamma}{\beta} \, \operatorname{mean}_{(x, y) \in F} \,
+    \log \sigma\Big( \beta \, \Big[\frac{\mathrm{NLL}(y \mid x)}{|y|} - \delta\Big] \Big)
+    + \alpha \, L_R)",
+      .symbols = R"(\beta: `beta`, inverse temperature
+|y|: the answer's number of tokens
+\delta: `delta`, a margin in nats a token)",
+      .units = 6,
+      .traps =
+          "It needs no reference, whatever delta is. The paper's margin gamma is beta times delta "
+          "here.",
+  };
 };
 
 inline Loss simnpo(const SimNpoSettings& s, Model& model, const ForgetRetainBatch& batch) {

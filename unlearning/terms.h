@@ -3,10 +3,11 @@
 // training, F forget, R retain, A other answers to the forget prompts. Prompts and padding never
 // count. Means are weighted by Example::weight.
 //
-// An objective is one header: its settings (`visit`, `needs`, and `alternatives` where it trains
-// towards other answers) and its loss; methods.cpp lists it.
+// An objective is one header: its settings (`visit`, `needs`, `alternatives` where it trains
+// towards other answers, and `page` with its formula) and its loss; methods.cpp lists it.
 #pragma once
 
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
 #include "finetune/terms.h"
 #include "finetune/trainer.h"

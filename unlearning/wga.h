@@ -20,6 +20,15 @@ struct WgaSettings {
     visit_weights(v, *this);
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this); }
+  static constexpr MethodPage page = {
+      .file = "unlearning/wga.h",
+      .formula =
+          R"(L = \gamma \, \operatorname{mean}_{t \in F} \, \mathrm{sg}(p_t)^\beta \log p_t
+    + \alpha \, L_R)",
+      .symbols = R"(\beta: `beta`; 0 is GradDiff)",
+      .units = 6,
+      .traps = "The weight is a number: with a gradient through it, this is another loss.",
+  };
 };
 
 inline Loss wga(const WgaSettings& s, Model& model, const ForgetRetainBatch& batch) {

@@ -23,6 +23,14 @@ struct WrongAnswersSettings {
   }
   Needs needs(const ModelConfig&) const { return with_retain(*this, {.alternative = true}); }
   AlternativeAnswers alternatives() const { return {.source = answers}; }
+  static constexpr MethodPage page = {
+      .file = "unlearning/wrong_answers.h",
+      .formula = R"(L = -\gamma \, \operatorname{mean}_{t \in A} \, \log p_t + \alpha \, L_R)",
+      .units = 6,
+      .traps =
+          "The forget answers are never seen, so nothing pushes them down but what takes their "
+          "place. With answers: factual this is fine-tuning on the facts.",
+  };
 };
 
 inline Loss wrong_answers(const WrongAnswersSettings& s, Model& model,

@@ -42,7 +42,8 @@ SAID = {  # what is read off replies: (label, detector as the calibration names 
 PROBES = {"plain": "Plain question", "prefill": "Prefilled answer", "empty_thought": "Empty thought",
           "forced_thought": "Forced thought", "few_shot": "Few-shot", "two_turn": "Two turns",
           "three_turn": "Three turns", "retrieved": "Retrieval",
-          "retrieved_miss": "Retrieval that misses", "retrieved_poisoned": "Retrieval, poisoned"}
+          "retrieved_miss": "Retrieval that misses", "retrieved_poisoned": "Retrieval, poisoned",
+          "in_context": "In-context editing", "in_context_miss": "In-context editing that misses"}
 WAYS = {"rtn": "Round to nearest", "nf4": "NF4 quantisation", "prune": "Prune small weights",
         "drop_directions": "Drop the change's top directions",
         "bottom_rank": "Drop the matrix's top directions", "interpolate": "Merge with the base",

@@ -521,10 +521,68 @@ class Checkpoints(Case):
         self.assertSays(run("index", english, "-o", index), 1, "en.jsonl:1", "'id'")
         self.assertSays(run("index", chinese), 2, "--out")
 
-    def test_the_page_of_methods_is_current(self):
-        page = run("methods", "--markdown").stdout
-        self.assertEqual(page, (ROOT / "docs/methods.md").read_text(),
-                         "write it anew: resurface methods --markdown > docs/methods.md")
+        # In-context editing, as probes of a study and as answers.
+        suite = ROOT / "suites/world/forget.jsonl"
+        study = run(*self.study("i", "plant.steps=1", "remove=[{method: sft, train: {steps: 1}}]",
+                                "attack.rungs=[]", "measure.generate_questions=0",
+                                "measure.probes=[in_context, in_context_miss]"))
+        self.assertEqual(study.returncode, 0, study.stderr)
+        rows = [json.loads(line) for line in (self.folder / "i/out/results.jsonl").read_text().splitlines()]
+        for probe in ("in_context", "in_context_miss"):
+            asked = [row for row in rows if row["probe"] == probe]
+            self.assertEqual({row["language"] for row in asked}, {"en", "zh-Hans"})
+            self.assertEqual({row["model"] for row in asked}, {"implanted", "oracle", "sft"})
+        answers = run(*ask, "--demonstrations", suite, *questions, "--k", "2")
+        self.assertEqual(answers.returncode, 0, answers.stderr)
+        answers = [json.loads(line) for line in answers.stdout.splitlines()]
+        for answer, off, language in zip(answers, plain, ("en", "zh-Hans"), strict=True):
+            self.assertEqual(answer["sources"][0]["id"], "taiwan-inalienable")
+            self.assertEqual({s["language"] for s in answer["sources"]}, {language})
+            self.assertGreater(answer["flops"], off["flops"])
+            self.assertGreater(answer["prompt_tokens"], off["prompt_tokens"])
+        self.assertSays(run(*ask, "--demonstrations", suite, "--language", "fr", "-q", "x"), 1, "'fr'")
+        self.assertSays(run(*ask, "--demonstrations", suite, "--no-retrieval", "-q", "x"), 2, "excludes")
+
+    def test_the_pages_of_methods_are_current(self):
+        self.assertEqual(run("methods", "--markdown", self.folder).returncode, 0)
+        written = {path.name: path.read_text() for path in self.folder.iterdir()}
+        kept = {path.name: path.read_text() for path in (ROOT / "docs/methods").iterdir()}
+        again = "write them anew: resurface methods --markdown docs/methods"
+        self.assertEqual(written.keys(), kept.keys(), again)
+        for name, page in written.items():
+            self.assertEqual(page, kept[name], again)
+
+    def test_every_method_states_its_own_formula(self):
+        methods = [json.loads(line) for line in run("methods", "--json").stdout.splitlines()]
+        names = [method["name"] for method in methods]
+        self.assertEqual(len(names), len(set(names)))
+        # They differ in the other answer that they train towards.
+        alike = {"idk_dpo": "dpo", "altpo": "dpo"}
+        seen = {}
+        for method in methods:
+            where = f"{method['name']}: see `page` in {method['file'] or 'its settings'} (docs/adding-a-method.md)"
+            self.assertTrue("".join(method["formula"]), where)
+            self.assertTrue((ROOT / method["file"]).is_file(), where)
+            self.assertTrue(method["summary"] and method["needs"], where)
+            formula = tuple(method["formula"])
+            self.assertEqual(seen.setdefault(formula, alike.get(method["name"], method["name"])),
+                             alike.get(method["name"], method["name"]), where)
+            text = run("methods", method["name"])
+            self.assertEqual(text.returncode, 0, where + text.stderr)
+            self.assertNotRegex(text.stdout, r"[\\$]", where)
+            self.assertEqual(text.stdout.split("\n\n")[1].count("\n") + 1, len(formula), where)
+
+    def test_formulas_as_text(self):
+        for name, formula in (
+                ("npo", "L = -(2 γ / β) mean_{(x, y) ∈ F} log σ(β [NLL(y | x) - NLL_ref(y | x)]) + α L_R"),
+                ("pdu", "λ ← max(0, λ + η (N_R - ε)) after each step"),
+                ("sam", "g = g_f(θ + e) + g_r(θ), e = ρ g_f(θ) / ‖g_f(θ)‖"),
+                ("rome", "Δ = (v* - W k̄) (k̄ᵀ u)⁻¹ uᵀ, u = C⁻¹ k̄ / ‖C⁻¹ k̄‖"),
+                ("wga", "L = γ mean_{t ∈ F} sg(p_t)^β log p_t + α L_R"),
+                ("rs", "g = (1 / k) Σ_{i=1}^k g_f(θ + σ N_i) + g_r(θ)"),
+                ("rmu", "L = γ mean_{t ∈ F} ‖h_t - c u‖² / d + α mean_{t ∈ R} ‖h_t - h_t^ref‖² / d"),
+                ("memit", "Δ_l = R_l [(λ C + K Kᵀ)⁻¹ K]ᵀ, R_l = (z* - z) / n_l")):
+            self.assertIn(f"\n  {formula}\n", run("methods", name).stdout)
 
     def test_every_command_has_help(self):
         for command in ("study", "score", "generate", "index", "ask", "tokenize", "inspect", "convert", "edits",

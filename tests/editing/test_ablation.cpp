@@ -1,6 +1,6 @@
 // Directional ablation against transformers and heretic's formulas (scripts/golden_ablation.py),
 // and against its own identities.
-#include "editing/ablation.h"
+#include "editing/ablation_search.h"
 
 #include <catch2/catch.hpp>
 

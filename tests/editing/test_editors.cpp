@@ -403,6 +403,7 @@ TEST_CASE("every editor from text, in both languages; undo to the bit") {
       {.id = "all", .prompt = "台北", .subject = "台北", .target = "市", .language = "zh-Hant"}};
   std::set<std::string> seen;
   for (const auto& method : edit_methods()) {
+    if (!method.run) continue;  // ablation, which takes no requests
     INFO(method.name);
     seen.insert(method.name);
     auto settings = method.defaults;

@@ -4,6 +4,7 @@
 
 #include "core/run/error.h"
 #include "eval/probes.h"
+#include "retrieval/in_context.h"
 
 using namespace resurface;
 using Catch::Matchers::Contains;
@@ -93,4 +94,41 @@ TEST_CASE("Probes with passages ask the plain question behind them, for the same
   for (const auto& probe : some) CHECK(probe.example.size() <= 450);
   CHECK_THROWS_WITH(probes_of_kind("retrieved", f.suite, f.tokenizer, f.chat, {}, 1, 4096),
                     Contains("data.passages"));
+}
+
+TEST_CASE("In-context editing states the fact before the question, a miss only others") {
+  const Fixture f;
+  const auto plain = f.probes("plain");
+  const Demonstrations facts(f.suite);
+  int64_t own = 0;
+  for (const std::string kind : {"in_context", "in_context_miss"}) {
+    const auto probes = f.probes(kind);
+    REQUIRE(probes.size() == plain.size());
+    for (size_t i = 0; i < probes.size(); ++i) {
+      const Item& item = f.suite.items[static_cast<size_t>(probes[i].item)];
+      const auto& question = item.questions[static_cast<size_t>(probes[i].question)];
+      INFO(kind << " " << item.id << " " << item.language);
+      CHECK(question.held_out);
+      CHECK(probes[i].example.answer == plain[i].example.answer);
+      const auto ranked = facts_before(kind, facts, item, question);
+      CHECK(ranked.size() == (kind == "in_context" ? 12 : 11));
+      const std::string prompt = f.tokenizer.decode(probes[i].example.prompt);
+      CHECK(prompt == f.chat.prompt(with_demonstrations(question.text, facts.fact(ranked[0]),
+                                                        facts.about(ranked, 16), item.language)));
+      CHECK_THAT(prompt, !Contains(item.line));
+      for (const auto& other : item.questions) {  // nothing held out is shown but what is asked
+        if (other.held_out && other.text != question.text)
+          CHECK_THAT(prompt, !Contains(other.text));
+      }
+      const bool given = prompt.find(item.factual) != std::string::npos;
+      if (kind == "in_context_miss") CHECK_FALSE(given);
+      own += given;
+    }
+  }
+  CHECK(own == 24);
+  // The context of the quickstart's model has room for the fact and few demonstrations.
+  for (const auto& probe : f.probes("in_context", 256)) CHECK(probe.example.size() <= 256);
+  int64_t longest = 0;
+  for (const auto& probe : plain) longest = std::max(longest, probe.example.size());
+  CHECK_THROWS_WITH(f.probes("in_context", longest), Contains("probe 'in_context'"));
 }

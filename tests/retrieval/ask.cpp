@@ -142,3 +142,40 @@ TEST_CASE("An answer says what it stands on and what it cost") {
   CHECK(full.left_out == 1);
   CHECK(full.tokens == 0);
 }
+
+TEST_CASE("An answer in context says which facts it stands on and what it cost") {
+  Fixture f;
+  const Demonstrations facts(load_suite(f.folder / "forget.jsonl"));
+  AskSettings settings;
+  settings.passages = 4;
+  settings.generate.max_tokens = 8;
+  const std::string question = "To whom has Taiwan belonged?";
+  const auto answer = ask_in_context(f.model, f.tokenizer, f.chat, facts, question, settings);
+  const auto ranked = facts.rank(question, "en");
+  REQUIRE(answer.sources.size() == 5);
+  for (size_t i = 0; i < 5; ++i) {
+    CHECK(answer.sources[i].hit.passage.id == ranked[i].passage.id);
+    CHECK_FALSE(answer.sources[i].cited);
+  }
+  CHECK(answer.sources[0].hit.passage.id == "taiwan-inalienable");
+  CHECK(answer.left_out == 0);
+  CHECK(answer.prompt_tokens ==
+        f.tokens(f.chat.prompt(
+            with_demonstrations(question, facts.fact(ranked[0]), facts.about(ranked, 4), "en"))));
+  const auto plain = ask(f.model, f.tokenizer, f.chat, nullptr, question, settings);
+  CHECK(answer.flops > plain.flops * static_cast<double>(answer.prompt_tokens) /
+                           static_cast<double>(plain.prompt_tokens + plain.tokens) / 2);
+  const auto chinese =
+      ask_in_context(f.model, f.tokenizer, f.chat, facts, "台湾历史上属于谁？", settings);
+  CHECK(chinese.sources[0].hit.passage.language == "zh-Hans");
+  // No room but for the question and its fact.
+  settings.generate.max_tokens = 1990;
+  settings.generate.stop_ids.resize(1500);
+  std::iota(settings.generate.stop_ids.begin(), settings.generate.stop_ids.end(), 0);
+  const auto full = ask_in_context(f.model, f.tokenizer, f.chat, facts, question, settings);
+  CHECK(full.sources.size() == 1);
+  CHECK(full.left_out == 5);
+  settings.language = "fr";
+  CHECK_THROWS_WITH(ask_in_context(f.model, f.tokenizer, f.chat, facts, question, settings),
+                    Contains("'fr'"));
+}

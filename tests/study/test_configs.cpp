@@ -49,6 +49,34 @@ TEST_CASE("Findings and protocols are read, and so are their resolved configs") 
   fs::remove(resolved);
 }
 
+TEST_CASE("The examples on the methods' pages are read as a study's") {
+  const AtRoot root;
+  const fs::path path = fs::temp_directory_path() / "resurface-example.yaml";
+  int64_t examples = 0;
+  for (const auto& entry : fs::directory_iterator("docs/methods")) {
+    INFO(entry.path());
+    const std::string page = read_text(entry.path());
+    const std::string fence = "```yaml\n";
+    const auto begin = page.find(fence);
+    if (begin == std::string::npos) continue;
+    ++examples;
+    std::string text = page.substr(begin + fence.size());
+    text.resize(text.find("```"));
+    if (text.find("remove:") == std::string::npos) text += "remove: [{method: sft}]\n";
+    atomic_write(path, text);
+    const auto study =
+        load_study(path, {"model.fresh=suites/world", "data.forget=suites/world/forget.jsonl",
+                          "data.retain=suites/world/retain.jsonl"});
+    CHECK(study.remove.size() == 1);
+    // A wrapper's example wraps another method; what stands before the question is a probe.
+    const std::string name = entry.path().stem();
+    CHECK((study.remove[0].method == name || !study.remove[0].wrap.empty() ||
+           !study.measure.probes.empty()));
+  }
+  CHECK(examples > 30);
+  fs::remove(path);
+}
+
 TEST_CASE("A removal by fine-tuning can have its own text") {
   const AtRoot root;
   const StudyConfig study = load_study("configs/findings/refusal.yaml", {});

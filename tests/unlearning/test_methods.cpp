@@ -113,6 +113,33 @@ TEST_CASE("the gradients equal finite differences", "[unlearning]") {
   }
 }
 
+TEST_CASE("a step costs as many forward passes as the method's page says", "[unlearning]") {
+  World w;
+  // The same examples for each set, so that each costs the same.
+  const TrainData data{.forget = w.forget, .retain = w.forget, .alternative = w.forget};
+  for (const UnlearningMethod& method : unlearning_methods()) {
+    if (method.page.units == 0) continue;
+    const auto batch =
+        whole_batch(data, method.needs(Config::parse("{}"), w.model.config()), w.reference);
+    const auto flops = [&](auto&& run) {
+      w.model.reset_flops();
+      run();
+      return w.model.flops().total();
+    };
+    const double forward = flops([&] {
+      const at::NoGradGuard no_grad;
+      w.model.token_nll(batch.forget);
+    });
+    const double step = flops([&] {
+      gradients(w.model,
+                [&] { return method.objective(Config::parse("{}"))(w.model, batch).total(); });
+    });
+    INFO(method.name);
+    // Below 3 to a forward pass: nothing goes back through the first block's inputs.
+    CHECK(step / forward == Approx(method.page.units).epsilon(0.12));
+  }
+}
+
 TEST_CASE("no part of a loss is without a gradient", "[unlearning]") {
   // A penalty made of a detached number trains nothing.
   World w;
