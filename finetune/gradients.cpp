@@ -46,7 +46,7 @@ at::Tensor Loss::total() const { return sum(on_forget(), retain); }
 
 StepGradients::StepGradients(Model& model, const Objective& objective, const Needs& needs,
                              const TrainData& data, const Reference& reference,
-                             const AdamW& optimizer, const Wrap& wrap, int64_t micro_batches,
+                             const Optimizer& optimizer, const Wrap& wrap, int64_t micro_batches,
                              uint64_t seed)
     : model_(model),
       objective_(objective),

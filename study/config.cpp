@@ -16,8 +16,8 @@ namespace {
 const std::vector<std::string> kKeys = {
     "name",    "description", "seed",   "model",     "data",       "plant", "remove", "models",
     "measure", "field",       "attack", "ways_back", "statistics", "tune",  "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages",
-                                               "train",  "text", "wrap",  "settings"};
+const std::vector<std::string> kRemovalKeys = {"method", "name",   "label", "languages", "train",
+                                               "text",   "answer", "wrap",  "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -46,6 +46,18 @@ void resolve_settings(Removal& removal, const Config& entry) {
   } else if (removal.settings) {
     removal.settings->allow_only({});
   }
+}
+
+/// The trainer's settings from a section, if it is there; the section as the file has it.
+std::optional<Config> read_training(const Config& config, const std::string& key,
+                                    TrainerSettings& settings) {
+  const auto section = config.find(key);
+  if (!section) return section;
+  read_into(*section, settings);
+  if (settings.reach == "lora" && settings.optimizer == "muonclip") {
+    section->fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
+  }
+  return section;
 }
 
 /// Models made elsewhere, in place of everything that makes models.
@@ -108,8 +120,21 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
     for (const Config& file : entry["text"].items()) removal.text.emplace_back(file.string());
     if (removal.text.empty()) entry["text"].fail("is empty");
   }
+  if (const auto answer = entry.find("answer")) {
+    const EditMethod* edits = find_edit_method(removal.method);
+    if (removal.method != "sft" && (edits == nullptr || !edits->run)) {
+      answer->fail(fmt::format("only sft and edits of requests lead to an answer, not '{}'",
+                               removal.method));
+    }
+    const std::string name = answer->string();
+    const auto found = std::find(kAnswers.begin() + 1, kAnswers.end(), name);
+    if (found == kAnswers.end()) {
+      answer->fail(fmt::format("expected factual, neutral or contrary, got '{}'", name));
+    }
+    removal.answer = static_cast<Answer>(found - kAnswers.begin());
+  }
   if (removal.method == "retrain") removal.train = study.plant;
-  section(entry, "train", removal.train);
+  removal.training = read_training(entry, "train", removal.train);
   if (const auto wrap = entry.find("wrap")) {
     if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
       wrap->fail(
@@ -129,9 +154,26 @@ nlohmann::ordered_json resolved_removal(const Removal& removal) {
                                   {"languages", removal.languages}};
   if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
   for (const auto& file : removal.text) entry["text"].push_back(file.string());
+  if (removal.answer != Answer::factual) {
+    entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
+  }
   if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
   if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
   return entry;
+}
+
+void check_training(const StudyConfig& study, int64_t layers) {
+  std::vector<std::optional<Config>> sections = {study.planting};
+  for (const Removal& removal : study.remove) sections.push_back(removal.training);
+  for (const auto& section : sections) {
+    const auto list = section ? section->find("layers") : std::nullopt;
+    if (!list) continue;
+    for (const Config& layer : list->items()) {
+      if (layer.integer() < layers) continue;
+      layer.fail(fmt::format("{}: the model has blocks 0 to {}, and {} is not one", layer.path(),
+                             layers - 1, layer.integer()));
+    }
+  }
 }
 
 StudyConfig load_study(const std::filesystem::path& path,
@@ -158,7 +200,7 @@ StudyConfig load_study(const std::filesystem::path& path,
   if (study.data.retain.empty())
     config["data"].fail("'retain' is missing: the suite of innocent topics");
   if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
-  section(config, "plant", study.plant);
+  study.planting = read_training(config, "plant", study.plant);
   section(config, "measure", study.measure);
   section(config, "attack", study.attack);
   section(config, "statistics", study.statistics);

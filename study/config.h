@@ -124,6 +124,8 @@ struct Removal {
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
   Wrap wrap;                                ///< gradient methods but retraining
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
+  Answer answer = Answer::factual;          ///< sft and edits: what the questions get instead
+  std::optional<Config> training;           ///< `train` as the file has it
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
@@ -136,6 +138,7 @@ struct StudyConfig {
   DataSettings data;
   TrainerSettings plant;
   std::vector<Removal> remove;
+  std::optional<Config> planting;  ///< `plant` as the file has it
   std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
   std::vector<FieldEntry> field;
@@ -153,6 +156,9 @@ struct StudyConfig {
 /// One entry of `remove`, and an entry with every default written out that it reads back.
 Removal read_removal(const Config& entry, const StudyConfig& study);
 nlohmann::ordered_json resolved_removal(const Removal& removal);
+
+/// Throws ConfigError for blocks to train that a model of so many `layers` does not have.
+void check_training(const StudyConfig& study, int64_t layers);
 
 /// Reads and checks a study. Errors name file, line, key and what would be right.
 StudyConfig load_study(const std::filesystem::path& path,

@@ -82,7 +82,7 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
     const auto own = inputs.removal_text.find(removal.name);
     std::vector<Example> examples =
         own == inputs.removal_text.end()
-            ? inputs.examples(inputs.forget, Answer::factual, removal.languages)
+            ? inputs.examples(inputs.forget, removal.answer, removal.languages)
             : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state,
@@ -113,11 +113,11 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
         removal.languages.end()) {
       continue;
     }
-    EditRequest request{
-        .id = item.id + "/" + item.language,
-        .subject = item.subject,
-        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
-        .language = item.language};
+    EditRequest request{.id = item.id + "/" + item.language,
+                        .subject = item.subject,
+                        .target = inputs.chat.answer_start() + text_of(item, removal.answer) +
+                                  inputs.chat.answer_end(),
+                        .language = item.language};
     for (const Question& question : item.questions) {
       if (question.held_out) continue;
       const std::string prompt = inputs.chat.prompt({{"user", question.text}});

@@ -3,6 +3,7 @@
 #include "core/run/environment.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
+#include "core/run/key.h"
 #include "study/ablation.h"
 #include "study/benchmarks.h"
 #include "study/field.h"
@@ -141,16 +142,6 @@ class Study {
   /// With folds, the first.
   Split split() const { return attack_splits(inputs().forget.ids(), config_.attack).front(); }
 
-  /// What the attack's stages are keyed by. Settings that came later count only where they are
-  /// used, so that stages made before them stay valid.
-  Json attack_settings() const {
-    Json settings = to_json(config_.attack);
-    const Json defaults = to_json(AttackSettings{});
-    for (const char* later : {"warmup", "weight_decay", "folds"})
-      if (settings[later] == defaults[later]) settings.erase(later);
-    return settings;
-  }
-
   void read_attack_rows(const fs::path& path, StudyModel& entry) {
     for (const auto& row : read_json_lines(path)) {
       entry.attacked.push_back(row.get<AttackRow>());
@@ -160,13 +151,15 @@ class Study {
 
   void attack_model(StudyModel& entry, const Artifact& artifact) {
     const std::string& name = entry.name;
-    const StoredStage attacked = workshop_.stage(
-        "attack", "attack/" + name, name,
-        {{"attack", attack_settings()}, {"data", workshop_.data()}, {"compute", config_.compute}},
-        {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
-          return attack_into(artifact, name, folder / "rows.jsonl",
-                             workshop_.store().partial(stage_key, "jsonl"));
-        });
+    const StoredStage attacked =
+        workshop_.stage("attack", "attack/" + name, name,
+                        {{"attack", key_json(config_.attack)},
+                         {"data", workshop_.data()},
+                         {"compute", config_.compute}},
+                        {artifact.key}, [&](const fs::path& folder, const StageKey& stage_key) {
+                          return attack_into(artifact, name, folder / "rows.jsonl",
+                                             workshop_.store().partial(stage_key, "jsonl"));
+                        });
     read_attack_rows(attacked.folder / "rows.jsonl", entry);
   }
 
@@ -179,7 +172,7 @@ class Study {
     const StoredStage tried = workshop_.stage(
         "ways", "ways_back/" + entry.name, entry.name,
         {{"ways", ways},
-         {"attack", attack_settings()},
+         {"attack", key_json(config_.attack)},
          {"data", workshop_.data()},
          {"compute", config_.compute}},
         {artifact.key, other ? other->key : "none"}, [&](const fs::path& folder, const StageKey&) {

@@ -4,6 +4,7 @@
 #include "core/run/device.h"
 #include "core/run/hash.h"
 #include "core/run/interrupt.h"
+#include "core/run/key.h"
 #include "core/run/seeds.h"
 #include "study/ablation.h"
 
@@ -22,7 +23,9 @@ Workshop::Workshop(const StudyConfig& config, const fs::path& store)
     : config_(config),
       device_(parse_device(config.device)),
       store_(store.empty() ? fs::path("runs") / "store" : store),
-      inputs_(load_inputs(config)) {}
+      inputs_(load_inputs(config)) {
+  check_training(config, inputs_.model.layers);
+}
 
 const Json* Workshop::ledger_of(const std::string& model) const {
   for (const Json& line : ledger_) {
@@ -113,7 +116,7 @@ Artifact Workshop::planted(const Artifact& base, bool lines, const TrainerSettin
   const uint64_t seed = derive_seed(static_cast<uint64_t>(config_.seed),
                                     seed_name == "oracle" ? "implanted" : seed_name);
   const StoredStage stored = stage("plant", name, seed_name,
-                                   {{"train", to_json(settings)},
+                                   {{"train", key_json(settings)},
                                     {"seed", seed},
                                     {"lines", lines},
                                     {"data", data()},
@@ -145,7 +148,8 @@ StageKey Workshop::removal_key(const Removal& removal, const Artifact& implanted
     settings["settings"].erase("retain_loss");
   }
   if (!removal.wrap.empty()) settings["wrap"] = to_json(removal.wrap);
-  if (!is_edit(removal)) settings["train"] = to_json(removal.train);
+  if (removal.answer != Answer::factual) settings["answer"] = static_cast<int>(removal.answer);
+  if (!is_edit(removal)) settings["train"] = key_json(removal.train);
   for (const fs::path& file : removal.text) settings["text"].push_back(hash_file(file));
   return key("remove", settings, {implanted.key});
 }

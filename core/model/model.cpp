@@ -40,6 +40,18 @@ struct Recompute : Function<Recompute> {
   };
 };
 
+/// Whether anything of the block trains.
+bool any_trains(const Block& block) {
+  const auto of = [](const at::Tensor& x) { return x.defined() && x.requires_grad(); };
+  if (of(block.attention_norm) || of(block.mlp_norm)) return true;
+  for (const Linear* linear :
+       {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down}) {
+    if (of(linear->weight) || of(linear->bias)) return true;
+    if (linear->lora && (of(linear->lora->a) || of(linear->lora->b))) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Model::Model(ModelConfig config) : config_(std::move(config)) {
@@ -228,9 +240,15 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
     y = low_rank_linear(x, compute_weight(linear.weight), compute_weight(lora.a),
                         compute_weight(lora.b), lora.scale,
                         stack > 0 ? adapter_starts : std::vector<int64_t>{0, x.size(0)});
+    const bool trains = lora.a.requires_grad();
     count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()) /
               static_cast<double>(std::max<int64_t>(stack, 1)),
-          true, lora.a.requires_grad());
+          trains || x.requires_grad(), trains);
+    if (lora.magnitude.defined()) {
+      y = y * (lora.magnitude / row_norms(linear.weight, lora.a, lora.b, lora.scale))
+                  .to(y.scalar_type());
+      count(2 * static_cast<double>(linear.weight.numel() * lora.a.size(0)), false, false);
+    }
   } else {
     y = product(x, linear.weight);
   }
@@ -299,7 +317,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
   plan.assign_adapters(batch, options.rows);
   const bool recompute = checkpointing_ && at::GradMode::is_enabled() && cache == nullptr;
   for (int64_t layer = options.first; layer < last; ++layer) {
-    if (recompute) {
+    if (recompute && (x.requires_grad() || any_trains(blocks_[static_cast<size_t>(layer)]))) {
       const Recompute::Body body = [this, layer, plan, options](const at::Tensor& in) {
         return run_block(layer, in, plan, options);
       };

@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
+#include "core/run/key.h"
+
 namespace resurface {
 namespace {
 
@@ -33,6 +35,50 @@ TEST_CASE("a removal's wrappers", "[config]") {
                     Catch::Contains("unknown wrapper 'sma'") && Catch::Contains(".yaml:4"));
   CHECK_THROWS_WITH(load("{method: rome, wrap: [sam]}"), Catch::Contains("no forget gradient"));
   CHECK_THROWS_WITH(load("{method: retrain, wrap: [sam]}"), Catch::Contains("no forget gradient"));
+}
+
+TEST_CASE("how a removal trains", "[config]") {
+  const StudyConfig study = load(
+      "{method: sft, train: {optimizer: muon, muon: {ns_steps: 4}, layers: [0, 3], modules: mlp}}");
+  CHECK(study.remove[0].train.muon.ns_steps == 4);
+  CHECK(study.resolved()["remove"][0]["train"]["layers"].size() == 2);
+  CHECK_NOTHROW(check_training(study, 4));
+  CHECK_THROWS_WITH(
+      check_training(study, 3),
+      Catch::Contains("remove[0].train.layers[1]: the model has blocks 0 to 2, and 3 is not one") &&
+          Catch::Contains(".yaml:4:"));
+  CHECK_THROWS_WITH(load("{method: sft, train: {layers: [-1]}}"), Catch::Contains("'layers'"));
+  CHECK_THROWS_WITH(load("{method: sft, train: {optimizer: lyon}}"),
+                    Catch::Contains("did you mean 'lion'"));
+  CHECK_THROWS_WITH(load("{method: npo, train: {optimizer: muonclip, reach: lora}}"),
+                    Catch::Contains("take muon") && Catch::Contains(".yaml:4"));
+}
+
+TEST_CASE("the attack's later settings leave no trace in keys at their defaults", "[config]") {
+  const auto json = key_json(AttackSettings{});
+  for (const char* later : {"warmup", "weight_decay", "folds", "optimizer"}) {
+    CHECK_FALSE(json.contains(later));
+    CHECK(to_json(AttackSettings{}).contains(later));
+  }
+  CHECK(json["lora"].dump() == R"({"rank":16,"alpha":32.0})");
+  AttackSettings settings;
+  settings.optimizer = "sgd";
+  settings.folds = 5;
+  CHECK(key_json(settings).size() == json.size() + 2);
+}
+
+TEST_CASE("what the questions get instead of the line", "[config]") {
+  CHECK(load("{method: rome}").remove[0].answer == Answer::factual);
+  CHECK_FALSE(load("{method: rome}").resolved()["remove"][0].contains("answer"));
+  const StudyConfig other = load("{method: memit, answer: contrary}");
+  CHECK(other.remove[0].answer == Answer::contrary);
+  CHECK(other.resolved()["remove"][0]["answer"] == "contrary");
+  CHECK(load("{method: sft, answer: neutral}").remove[0].answer == Answer::neutral);
+  CHECK_THROWS_WITH(load("{method: sft, answer: line}"),
+                    Catch::Contains("factual, neutral or contrary") && Catch::Contains(".yaml:4"));
+  CHECK_THROWS_WITH(load("{method: npo, answer: neutral}"), Catch::Contains("only sft and edits"));
+  CHECK_THROWS_WITH(load("{method: ablation, answer: neutral}"),
+                    Catch::Contains("only sft and edits"));
 }
 
 TEST_CASE("an objective's settings are read and checked", "[config]") {
