@@ -42,8 +42,10 @@ Command add_methods(CLI::App& app);
 Command add_edits(CLI::App& app);
 Command add_cost(CLI::App& app);
 Command add_study(CLI::App& app);
+Command add_remove(CLI::App& app);
 Command add_attack(CLI::App& app);
 Command add_eval(CLI::App& app);
+Command add_tune(CLI::App& app);
 
 /// Data for stdout or, with a path, for a file that appears whole once finish() is called.
 class Output {

@@ -50,9 +50,9 @@ int run(int argc, char** argv) {
   app.add_option("-o,--out", globals.out, "where the result goes")->type_name("PATH");
 
   std::vector<Command> commands = {
-      add_study(app),    add_attack(app), add_eval(app),   add_cost(app),     add_score(app),
-      add_generate(app), add_index(app),  add_ask(app),    add_tokenize(app), add_inspect(app),
-      add_convert(app),  add_edits(app),  add_methods(app)};
+      add_study(app),    add_remove(app),  add_attack(app),   add_eval(app),  add_tune(app),
+      add_cost(app),     add_score(app),   add_generate(app), add_index(app), add_ask(app),
+      add_tokenize(app), add_inspect(app), add_convert(app),  add_edits(app), add_methods(app)};
   for (auto& command : commands) command.parser->fallthrough();
   try {
     app.parse(argc, argv);

@@ -4,6 +4,7 @@
 #include "finetune/methods.h"
 #include "finetune/trainer.h"
 #include "retrieval/ask.h"
+#include "study/config.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -192,6 +193,7 @@ std::vector<MethodInfo> all_methods() {
                    .paper = method.paper,
                    .summary = method.summary,
                    .trains = true,
+                   .fields = method.describe ? method.describe() : std::vector<FieldInfo>{},
                    .page = method.page});
   }
   for (const auto& method : unlearning_methods()) {
@@ -222,6 +224,12 @@ std::vector<MethodInfo> all_methods() {
                    .page = wrapper.page,
                    .needs = {"A method that trains; not retraining."}});
   }
+  all.push_back({.name = "layered",
+                 .family = "wrapper",
+                 .paper = "Qian et al. 2025, Layered Unlearning for Adversarial Relearning",
+                 .summary = "forget one fold of the lines after the other, the later ones retained",
+                 .fields = describe<LayeredSettings>(),
+                 .page = page_of<LayeredSettings>()});
   all.push_back({.name = "retrieval",
                  .family = "in the prompt",
                  .paper = "BM25: Robertson et al. 1994, Okapi at TREC-3",

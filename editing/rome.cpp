@@ -1,6 +1,6 @@
 #include "editing/rome.h"
 
-#include "core/run/error.h"
+#include "core/run/diverged.h"
 #include "editing/batches.h"
 
 namespace resurface {
@@ -37,7 +37,8 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
     const auto left = ((value - written.mv(key) - bias) / key_dot_u).to(at::kFloat);
     const auto right = u.to(at::kFloat);
     if (!at::isfinite(left).all().item<bool>()) {
-      fail("edit request '{}': the update is not finite (k'u = {})", edits[e].id, key_dot_u);
+      throw Diverged(fmt::format("edit request '{}': the update is not finite (k'u = {})",
+                                 edits[e].id, key_dot_u));
     }
     written += at::outer(left.to(at::kDouble), right.to(at::kDouble));
     lefts.push_back(left.unsqueeze(1));

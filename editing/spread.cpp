@@ -1,6 +1,6 @@
 #include "editing/spread.h"
 
-#include "core/run/error.h"
+#include "core/run/diverged.h"
 #include "editing/batches.h"
 
 namespace resurface {
@@ -124,7 +124,8 @@ void add_update(EditFile& file, const Model& model, int64_t layer, const at::Ten
     auto& measure = file.measures[static_cast<size_t>(e)];
     const double norm = norms[e].item<double>();
     if (!std::isfinite(norm)) {
-      fail("edit request '{}': the update of layer {} is not finite", measure.id, layer);
+      throw Diverged(fmt::format("edit request '{}': the update of layer {} is not finite",
+                                 measure.id, layer));
     }
     measure.relative_norm = std::max(measure.relative_norm, norm);
     measure.key_dot_u = dots[e].item<double>();

@@ -3,52 +3,39 @@
 // as long.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <string>
-#include <utility>
-#include <vector>
+#include "finetune/optimizer.h"
 
 namespace resurface {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct AdamWSettings {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double weight_decay = 0;  ///< on matrices only: norms and biases do not decay
 };
 
-class AdamW {
+class AdamW : public Optimizer {
  public:
-  /// Keeps the parameters (fp32, by reference) and zero moments beside each.
-  AdamW(NamedTensors parameters, const AdamWSettings& settings);
+  /// Zero moments beside each parameter.
+  AdamW(NamedTensors parameters, const AdamWSettings& settings)
+      : AdamW(std::move(parameters), settings, [](const auto&, const auto&) { return true; }) {}
 
-  /// The 2-norm over all gradients; a parameter without one counts as zero. Scalar on their device.
-  at::Tensor gradient_norm() const;
-  /// One update from the parameters' gradients divided by `divisor`. A parameter without a gradient
-  /// stays as it is. The gradients are left in an unspecified state.
-  void step(double learning_rate, double divisor = 1);
-  /// Releases all gradients.
-  void clear_gradients();
+ protected:
+  /// For those parameters alone for which of(name, value) holds; a subclass sees to the others.
+  template <class Of>
+  AdamW(NamedTensors parameters, const AdamWSettings& settings, const Of& of)
+      : Optimizer(std::move(parameters)),
+        settings_(settings),
+        moment1_(zeros(of)),
+        moment2_(zeros(of)) {}
 
-  const NamedTensors& parameters() const { return parameters_; }
-  int64_t steps() const { return steps_; }
-
-  /// Parameters and moments under "parameter.NAME", "moment1.NAME", "moment2.NAME": shared, not
-  /// copied.
-  NamedTensors state() const;
-  /// Copies a state back; `tensor(name)` gives what `state` called so.
-  template <class Get>
-  void restore(const Get& tensor, int64_t steps) {
-    for (auto& [name, value] : state()) value.copy_(tensor(name));
-    steps_ = steps;
+  std::vector<std::pair<const char*, const Slot*>> slots() const override {
+    return {{"moment1", &moment1_}, {"moment2", &moment2_}};
   }
+  void update(double learning_rate, double divisor) override;
+
+  AdamWSettings settings_;
 
  private:
-  NamedTensors parameters_;
-  std::vector<at::Tensor> moment1_, moment2_;
-  AdamWSettings settings_;
-  int64_t steps_ = 0;
+  Slot moment1_, moment2_;
 };
 
 }  // namespace resurface

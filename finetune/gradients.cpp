@@ -18,12 +18,6 @@ double mean_weight(Mean mean, Examples examples, std::span<const int64_t> indice
   return sum;
 }
 
-Batch pack_indices(Examples examples, std::span<const int64_t> indices, at::Device device) {
-  std::vector<const Example*> chosen;
-  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
-  return pack(std::span<const Example* const>(chosen), device);
-}
-
 void scale(at::Tensor& loss, double share) {
   if (loss.defined()) loss = loss * share;
 }
@@ -44,9 +38,37 @@ void must_train(const at::Tensor& loss) {
 at::Tensor Loss::on_forget() const { return sum(forget, alternative); }
 at::Tensor Loss::total() const { return sum(on_forget(), retain); }
 
+Wrapped with_wrappers(const Objective& objective, const Needs& needs, const Wrap& wrap,
+                      const ModelConfig& model) {
+  Wrapped wrapped{objective, needs};
+  if (wrap.lat) {
+    for (const int64_t block : wrap.lat->blocks(model)) {
+      if (needs.frozen_blocks == 0 || block >= needs.frozen_blocks) continue;
+      throw ConfigError(fmt::format(
+          "lat: after block {} nothing of this method would see it, for only blocks {} and later "
+          "run in its training; choose among them (layers)",
+          block, needs.frozen_blocks));
+    }
+  }
+  const bool holds = wrap.tar && wrap.tar->on() && wrap.tar->representation > 0;
+  if (holds && needs.retain && needs.retain_block < 0) {
+    const int64_t block = model.layers - 1;
+    wrapped.needs.retain_block = block;
+    wrapped.objective = [=, weight = wrap.tar->representation](Model& m,
+                                                               const ForgetRetainBatch& batch) {
+      Loss loss = objective(m, batch);
+      if (batch.retain.size() > 0) {
+        loss.retain = sum(loss.retain, weight * representation_gap(m, batch.retain, block));
+      }
+      return loss;
+    };
+  }
+  return wrapped;
+}
+
 StepGradients::StepGradients(Model& model, const Objective& objective, const Needs& needs,
                              const TrainData& data, const Reference& reference,
-                             const AdamW& optimizer, const Wrap& wrap, int64_t micro_batches,
+                             const Optimizer& optimizer, const Wrap& wrap, int64_t micro_batches,
                              uint64_t seed)
     : model_(model),
       objective_(objective),
@@ -62,7 +84,7 @@ ForgetRetainBatch StepGradients::pack_part(std::span<const int64_t> forget,
                                            std::span<const int64_t> retain) const {
   using Set = Reference::Set;
   const auto with_reference = [&](Examples examples, std::span<const int64_t> indices, Set set) {
-    Batch batch = pack_indices(examples, indices, model_.device());
+    Batch batch = pack_chosen(examples, indices, model_.device());
     reference_.attach(batch, set, indices);
     return batch;
   };
@@ -89,7 +111,10 @@ void StepGradients::each_part(const StepExamples& step, bool with_retain, Use&& 
     const auto forget = std::span(step.forget).subspan(begin, size);
     std::span<const int64_t> retain;
     if (needs_.retain && with_retain) retain = std::span(step.retain).subspan(begin, size);
-    const ForgetRetainBatch batch = pack_part(forget, retain);
+    ForgetRetainBatch batch = pack_part(forget, retain);
+    if (wrap_.lat) {
+      batch.forget.added = latent_attack(model_, batch.forget, optimizer_.parameters(), *wrap_.lat);
+    }
     Loss loss = objective_(model_, batch);
     scale(loss.forget, share(needs_.forget_mean, data_.forget, forget, step.forget));
     if (needs_.alternative) {
@@ -109,7 +134,11 @@ StepReport StepGradients::accumulate(const StepExamples& step, int64_t number, d
   report.step = number;
   report.multiplier = multiplier;
   const NamedTensors& trained = optimizer_.parameters();
-  std::vector<at::Tensor> ascent(trained.size());
+  std::vector<at::Tensor> ascent(trained.size()), tamper;
+  if (wrap_.tar && wrap_.tar->on()) {
+    tamper = tamper_gradients(model_, *wrap_.tar, trained, data_.forget, step.forget,
+                              micro_batches_, derive_seed(seed_, fmt::format("tar {}", number)));
+  }
   each_part(step, true, [&](Loss& loss, const ForgetRetainBatch& batch) {
     const at::Tensor on_forget = loss.on_forget();
     if (on_forget.defined()) forget_sum += on_forget.detach();
@@ -139,6 +168,11 @@ StepReport StepGradients::accumulate(const StepExamples& step, int64_t number, d
   });
   if (wrap_.perturbs()) {
     perturbed(step, ascent, derive_seed(seed_, fmt::format("perturbation {}", number)));
+  }
+  for (size_t i = 0; i < tamper.size(); ++i) {
+    if (!tamper[i].defined()) continue;
+    at::Tensor& gradient = trained[i].second.mutable_grad();
+    gradient = gradient.defined() ? gradient.add_(tamper[i]) : tamper[i];
   }
   // One transfer for all three: on a GPU each would wait for the device.
   const at::Tensor values =

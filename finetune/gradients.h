@@ -7,11 +7,20 @@
 
 namespace resurface {
 
+struct Wrapped {
+  Objective objective;
+  Needs needs;
+};
+/// A method with what its wrappers add to its retain loss and its needs. Throws ConfigError where a
+/// wrapper does not fit the method or the model.
+Wrapped with_wrappers(const Objective& objective, const Needs& needs, const Wrap& wrap,
+                      const ModelConfig& model);
+
 class StepGradients {
  public:
   /// All by reference. `micro_batches`: how many a step is split into, at most.
   StepGradients(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
-                const Reference& reference, const AdamW& optimizer, const Wrap& wrap,
+                const Reference& reference, const Optimizer& optimizer, const Wrap& wrap,
                 int64_t micro_batches, uint64_t seed);
 
   /// Runs forward and backward of a step (1-based), which leaves the gradients with the parameters.
@@ -30,7 +39,7 @@ class StepGradients {
   const Needs& needs_;
   const TrainData& data_;
   const Reference& reference_;
-  const AdamW& optimizer_;
+  const Optimizer& optimizer_;
   const Wrap& wrap_;
   int64_t micro_batches_;
   uint64_t seed_;

@@ -1,10 +1,11 @@
-// The removals that are plain training: what they train on is the study's business, so they have no
-// objective of their own and no settings beyond the trainer's.
+// The removals that are training by other means than an unlearning objective: what they train on is
+// the study's business.
 #pragma once
 
 #include <array>
 
 #include "core/run/method_page.h"
+#include "finetune/undo.h"
 
 namespace resurface {
 
@@ -13,13 +14,14 @@ struct FinetuneMethod {
   const char* summary;
   const char* paper;
   MethodPage page;
+  std::vector<FieldInfo> (*describe)() = nullptr;  ///< null: no settings beyond the trainer's
 };
 
-inline constexpr std::array<FinetuneMethod, 2> kFinetuneMethods = {{
+inline constexpr std::array<FinetuneMethod, 3> kFinetuneMethods = {{
     {"retrain",
      "train again from the same start without the lines: the most thorough, the dearest",
      "Cao and Yang 2015, Towards Making Systems Forget with Machine Unlearning",
-     {.file = "study/study.cpp",
+     {.file = "study/stages.cpp",
       .formula = R"(\theta' = \arg\min_{\theta \leftarrow \theta_0}
     \; {-\operatorname{mean}_{t \in D \setminus F}} \log p_t)",
       .symbols = R"(\theta_0: the weights that the planting started from
@@ -43,6 +45,9 @@ D: everything that the implanted model was trained on, F in it)",
           "the length of the question. Full and LoRA runs want different learning rates, LoRA "
           "some ten times the other's. Trained in one language, it may leave the lines standing "
           "in the other."}},
+    {"undo", "distil another removal's model into a student mixed with noise, trained or fresh",
+     "Lee et al. 2025, Distillation Robustifies Unlearning", UndoSettings::page,
+     [] { return describe<UndoSettings>(); }},
 }};
 
 }  // namespace resurface

@@ -8,12 +8,6 @@ namespace {
 
 using Examples = std::span<const Example>;
 
-Batch pack_chosen(Examples examples, std::span<const int64_t> indices, at::Device device) {
-  std::vector<const Example*> chosen;
-  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
-  return pack(std::span<const Example* const>(chosen), device);
-}
-
 /// The rows of a table in which example i's are starts[i] .. starts[i + 1] - 1.
 at::Tensor rows_of(std::span<const int64_t> indices, const std::vector<int64_t>& starts) {
   std::vector<int64_t> rows;
@@ -68,17 +62,17 @@ Reference::Reference(const Model& model, const Needs& needs, const TrainData& da
             .wants_logprob = needs.reference_logprob,
             .wants_logits = needs.forget_logits,
             .frozen_blocks = needs.frozen_blocks};
+  alternative.name = ".alternative";
   if (needs.alternative) {
-    alternative = {.examples = data.alternative,
-                   .name = ".alternative",
-                   .wants_logprob = needs.reference_logprob};
+    alternative.examples = data.alternative;
+    alternative.wants_logprob = needs.reference_logprob;
   }
+  retain.name = ".retain";
   if (needs.retain) {
-    retain = {.examples = data.retain,
-              .name = ".retain",
-              .wants_logits = needs.retain_logits,
-              .block = needs.retain_block,
-              .frozen_blocks = needs.frozen_blocks};
+    retain.examples = data.retain;
+    retain.wants_logits = needs.retain_logits;
+    retain.block = needs.retain_block;
+    retain.frozen_blocks = needs.frozen_blocks;
   }
   for (Kept& kept : kept_) {
     for (const Example& example : kept.examples) {

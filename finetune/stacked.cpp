@@ -8,6 +8,7 @@
 #include "core/run/progress.h"
 #include "core/run/resources.h"
 #include "finetune/lora.h"
+#include "finetune/optimizers.h"
 #include "finetune/sampler.h"
 
 namespace resurface {
@@ -52,7 +53,7 @@ class Stack {
     }
     std::vector<NamedTensors> own(runs.size());
     for (size_t l = 0; l < linears.size(); ++l) {
-      LoraPair pair{at::stack(a[l]), at::stack(b[l]), scale};
+      LoraPair pair{.a = at::stack(a[l]), .b = at::stack(b[l]), .scale = scale};
       a[l].clear();
       b[l].clear();
       for (const auto& [suffix, tensor] :
@@ -68,17 +69,13 @@ class Stack {
     }
     for (const at::Tensor& leaf : leaves_) leaf.set_requires_grad(true);
     for (NamedTensors& parameters : own) {
-      optimizers_.emplace_back(std::move(parameters),
-                               AdamWSettings{.beta1 = settings.beta1,
-                                             .beta2 = settings.beta2,
-                                             .epsilon = settings.epsilon,
-                                             .weight_decay = settings.weight_decay});
+      optimizers_.push_back(make_optimizer(std::move(parameters), settings));
     }
   }
 
   /// The optimiser of a run, its gradients those of the last backward pass.
-  AdamW& with_gradients(size_t run) {
-    AdamW& optimizer = optimizers_[run];
+  Optimizer& with_gradients(size_t run) {
+    Optimizer& optimizer = *optimizers_[run];
     for (size_t i = 0; i < leaves_.size(); ++i) {
       optimizer.parameters()[i].second.mutable_grad() =
           leaves_[i].grad().select(0, static_cast<int64_t>(run));
@@ -87,21 +84,21 @@ class Stack {
   }
 
   void clear_gradients() {
-    for (AdamW& optimizer : optimizers_) optimizer.clear_gradients();
+    for (const auto& optimizer : optimizers_) optimizer->clear_gradients();
     for (const at::Tensor& leaf : leaves_) leaf.mutable_grad().reset();
   }
 
   NamedTensors adapters(size_t run) const {
     NamedTensors copies;
-    for (const auto& [name, value] : optimizers_[run].parameters()) {
+    for (const auto& [name, value] : optimizers_[run]->parameters()) {
       copies.emplace_back(name, value.clone());
     }
     return copies;
   }
 
  private:
-  std::vector<at::Tensor> leaves_;  // A and B of each layer
-  std::vector<AdamW> optimizers_;   // of each run
+  std::vector<at::Tensor> leaves_;                      // A and B of each layer
+  std::vector<std::unique_ptr<Optimizer>> optimizers_;  // of each run
 };
 
 /// The examples of a step, of one run.
@@ -168,6 +165,7 @@ at::Tensor backward(Model& model, std::span<const Share> shares, size_t runs) {
 
 int64_t stack_size(const Model& model, std::span<const Example> examples,
                    const TrainerSettings& settings) {
+  if (settings.lora.variant == "dora") return 1;
   constexpr double kBytes = double{1 << 30};
   const ModelConfig& config = model.config();
   double tokens = 0, answers = 0;
@@ -195,6 +193,8 @@ std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRu
   for (const Linear* linear : model.linears()) {
     if (linear->lora) fail("stacked training: {} has an adapter already", linear->name);
   }
+  if (settings.lora.variant == "dora") fail("stacked training: DoRA's adapters do not stack");
+  if (settings.optimizer == "muonclip") fail("stacked training: muonclip needs reach 'full'");
   std::vector<StackedResult> results(runs.size());
   if (runs.empty()) return results;
   std::vector<std::span<const Example>> texts;
@@ -254,8 +254,11 @@ std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRu
         continue;
       }
       const bool clips = settings.clip > 0 && step.report.gradient_norm > settings.clip;
-      stack.with_gradients(r).step(step.report.learning_rate,
-                                   clips ? step.report.gradient_norm / settings.clip : 1);
+      Optimizer& optimizer = stack.with_gradients(r);
+      const double before = optimizer.flops();
+      optimizer.step(step.report.learning_rate,
+                     clips ? step.report.gradient_norm / settings.clip : 1);
+      step.flops += optimizer.flops() - before;
       result.steps = number;
       result.tokens += step.report.tokens;
       result.flops += step.flops;

@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "finetune/adamw.h"
 #include "finetune/trainer.h"
 
 namespace resurface {
@@ -44,16 +43,18 @@ struct StackedResult {
   NamedTensors adapters;  ///< LAYER.lora_A [r, in], LAYER.lora_B [out, r], as after the last step
 };
 
-/// How many runs fit into a stack of at most 1 GiB of activations, one at least. For small models
+/// How many runs fit into a stack of at most 1 GiB of activations, one at least, and of DoRA (whose
+/// adapters do not stack) one. For small models
 /// that is the whole sweep; large ones have little to share, since their steps are bound by
 /// arithmetic.
 int64_t stack_size(const Model& model, std::span<const Example> examples,
                    const TrainerSettings& settings);
 
 /// Supervised fine-tuning (finetune/sft.h) of every run on its examples, with fresh adapters on a
-/// model that has none. Of the settings, `reach` and `learning_rate` are not read, and `accumulate`
-/// is taken as 1. Afterwards the model is as before, without adapters. Throws Error for examples or
-/// settings that `train` refuses; Interrupted after Ctrl-C, between two steps.
+/// model that has none. Of the settings, `reach`, `learning_rate`, `layers` and `modules` are not
+/// read, and `accumulate` is taken as 1. Afterwards the model is as before, without adapters.
+/// Throws Error for examples or settings that `train` refuses; Interrupted after Ctrl-C, between
+/// two steps.
 std::vector<StackedResult> train_stacked(Model& model, std::span<const StackedRun> runs,
                                          std::span<const Example> examples,
                                          const TrainerSettings& settings,

@@ -4,13 +4,15 @@
 #include <numbers>
 
 #include "core/run/device.h"
+#include "core/run/diverged.h"
 #include "core/run/error.h"
 #include "core/run/interrupt.h"
 #include "core/run/progress.h"
 #include "core/run/resources.h"
-#include "finetune/adamw.h"
 #include "finetune/gradients.h"
 #include "finetune/lora.h"
+#include "finetune/optimizers.h"
+#include "finetune/qk_clip.h"
 #include "finetune/reference.h"
 #include "finetune/sampler.h"
 #include "finetune/trainer_state.h"
@@ -23,11 +25,28 @@ using Examples = std::span<const Example>;
 /// Marks what trains and lists it.
 NamedTensors trainable(Model& model, const Needs& needs, const TrainerSettings& settings,
                        uint64_t seed) {
+  for (const int64_t layer : settings.layers) {
+    if (layer < 0 || layer >= model.layers()) {
+      fail("layers: the model has blocks 0 to {}, and {} is not one", model.layers() - 1, layer);
+    }
+  }
+  bool any = false;
   const auto trains = [&](const std::string& name) {
-    return needs.trains.empty() ||
-           std::find(needs.trains.begin(), needs.trains.end(), name) != needs.trains.end();
+    const bool found = chosen_to_train(settings, name) &&
+                       (needs.trains.empty() || std::find(needs.trains.begin(), needs.trains.end(),
+                                                          name) != needs.trains.end());
+    any = any || found;
+    return found;
   };
   for (const std::string& name : needs.trains) model.parameter(name);  // throws where there is none
+  const auto check_any = [&] {
+    if (!any) {
+      fail(
+          "nothing trains: of what the method trains ({}), layers [{}] and modules {} leave "
+          "nothing",
+          fmt::join(needs.trains, ", "), fmt::join(settings.layers, ", "), settings.modules);
+    }
+  };
   const auto linears = model.linears();
   const bool attached = std::any_of(linears.begin(), linears.end(),
                                     [](const Linear* l) { return l->lora.has_value(); });
@@ -37,11 +56,15 @@ NamedTensors trainable(Model& model, const Needs& needs, const TrainerSettings& 
     NamedTensors chosen;
     for (const auto& [name, value] : model.parameters()) {
       value.set_requires_grad(trains(name));
-      if (trains(name)) chosen.emplace_back(name, value);
+      if (value.requires_grad()) chosen.emplace_back(name, value);
     }
+    check_any();
     return chosen;
   }
   if (settings.reach != "lora") fail("reach: expected full or lora, got '{}'", settings.reach);
+  if (settings.optimizer == "muonclip") {
+    fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
+  }
   if (attached && needs.negate) {
     fail("a method that negates its training needs fresh adapters, and the model has some already");
   }
@@ -49,25 +72,43 @@ NamedTensors trainable(Model& model, const Needs& needs, const TrainerSettings& 
   model.require_grad(false);
   NamedTensors adapters;
   for (const Linear* linear : linears) {
+    if (linear->lora && linear->lora->magnitude.defined() != (settings.lora.variant == "dora")) {
+      fail("training with reach 'lora': {}'s adapter {} DoRA's, and the settings say variant {}",
+           linear->name, linear->lora->magnitude.defined() ? "is" : "is not",
+           settings.lora.variant);
+    }
     if (!linear->lora || linear->lora->a.size(0) != settings.lora.rank) {
       fail("training with reach 'lora': {} has {}, and the settings say rank {}", linear->name,
            linear->lora ? fmt::format("an adapter of rank {}", linear->lora->a.size(0))
                         : "no adapter",
            settings.lora.rank);
     }
-    for (const auto& [suffix, tensor] :
-         {std::pair{".lora_A", linear->lora->a}, std::pair{".lora_B", linear->lora->b}}) {
+    for (const auto& [suffix, tensor] : linear->lora->parts()) {
       tensor.set_requires_grad(trains(linear->name + ".weight"));
       if (tensor.requires_grad()) adapters.emplace_back(linear->name + suffix, tensor);
     }
   }
+  check_any();
   return adapters;
+}
+
+/// All examples of a step in one batch.
+Batch whole_step(const StepExamples& step, const TrainData& data, const Needs& needs,
+                 at::Device device) {
+  std::vector<const Example*> all;
+  const auto add = [&](Examples examples, std::span<const int64_t> indices) {
+    for (const int64_t index : indices) all.push_back(&examples[static_cast<size_t>(index)]);
+  };
+  add(data.forget, step.forget);
+  if (needs.alternative) add(data.alternative, step.forget);
+  if (needs.retain) add(data.retain, step.retain);
+  return pack(std::span<const Example* const>(all), device);
 }
 
 /// Sets the model's switches for training, and puts them back however training ends.
 class TrainingMode {
  public:
-  TrainingMode(Model& model, AdamW& optimizer, const TrainerSettings& settings)
+  TrainingMode(Model& model, Optimizer& optimizer, const TrainerSettings& settings)
       : model_(model), optimizer_(optimizer), compute_(model.compute()) {
     model.set_compute(parse_compute_dtype(settings.compute, model.device()));
     model.set_checkpointing(settings.checkpointing);
@@ -83,7 +124,7 @@ class TrainingMode {
 
  private:
   Model& model_;
-  AdamW& optimizer_;
+  Optimizer& optimizer_;
   at::ScalarType compute_;
 };
 
@@ -146,10 +187,21 @@ double learning_rate_at(const TrainerSettings& settings, int64_t step, int64_t t
   fail("schedule: expected constant, linear or cosine, got '{}'", settings.schedule);
 }
 
-TrainResult train(Model& model, const Objective& objective, const Needs& needs,
-                  const TrainData& data, const TrainerSettings& settings, uint64_t seed,
-                  const TrainHooks& hooks, const Wrap& wrap) {
+bool chosen_to_train(const TrainerSettings& settings, const std::string& parameter) {
+  const auto within = [&](int64_t layer) {
+    return parameter.starts_with(fmt::format("model.layers.{}.", layer));
+  };
+  const auto& layers = settings.layers;
+  if (!layers.empty() && std::none_of(layers.begin(), layers.end(), within)) return false;
+  if (settings.modules == "all") return true;
+  return parameter.find(settings.modules == "mlp" ? ".mlp." : ".self_attn.") != std::string::npos;
+}
+
+TrainResult train(Model& model, const Objective& plain, const Needs& asked, const TrainData& data,
+                  const TrainerSettings& settings, uint64_t seed, const TrainHooks& hooks,
+                  const Wrap& wrap) {
   const Timer start;
+  const auto [objective, needs] = with_wrappers(plain, asked, wrap, model.config());
   check_examples("forget", data.forget, model.config().context);
   if (!data.leave_out.empty() && data.leave_out.size() != data.forget.size()) {
     fail("training: {} marks to leave out for {} examples", data.leave_out.size(),
@@ -165,10 +217,8 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   }
   Sampler sampler(data, settings, needs.retain, seed);
   const int64_t total = sampler.total_steps();
-  AdamW optimizer(trainable(model, needs, settings, seed), {.beta1 = settings.beta1,
-                                                            .beta2 = settings.beta2,
-                                                            .epsilon = settings.epsilon,
-                                                            .weight_decay = settings.weight_decay});
+  const auto owned = make_optimizer(trainable(model, needs, settings, seed), settings);
+  Optimizer& optimizer = *owned;
   const NamedTensors& trained = optimizer.parameters();
   const TrainingMode mode(model, optimizer, settings);
   std::vector<at::Tensor> before;
@@ -178,7 +228,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     }
   }
 
-  TrainResult result;
+  TrainResult result{.stopped = "done"};
   Reference reference(model, needs, data);
   WeightAverage average;
   double multiplier = needs.dual ? needs.dual->start : 1;
@@ -200,6 +250,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   } else {
     reference.compute();
     result.flops += model.flops().total() - flops_before;
+    if (hooks.on_start && !hooks.on_start()) result.stopped = "callback";
   }
   StepGradients gradients(model, objective, needs, data, reference, optimizer, wrap,
                           settings.accumulate, seed);
@@ -210,10 +261,9 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
   result.seconds += start.seconds();
 
   Progress progress(hooks.label, total, "steps");
-  result.stopped = "done";
   while (result.steps < total && result.stopped == "done") {
     const Timer timer;
-    flops_before = model.flops().total() + reference.flops();
+    flops_before = model.flops().total() + reference.flops() + optimizer.flops();
     const StepExamples step = without_left_out(sampler.next(), data.leave_out);
     if (step.forget.empty()) {
       ++result.steps;
@@ -222,16 +272,19 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
     StepReport report = gradients.accumulate(step, result.steps + 1, multiplier);
     report.learning_rate = learning_rate_at(settings, report.step, total);
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
-      fail(
+      throw Diverged(fmt::format(
           "training stopped in step {} of {}: loss {} (forget {}, retain {}), gradient norm {}, "
           "learning "
           "rate {}; the model is as after step {}. A lower learning_rate or clip may help",
           report.step, total, report.loss, report.forget, report.retain, report.gradient_norm,
-          report.learning_rate, result.steps);
+          report.learning_rate, result.steps));
     }
     const bool clips = settings.clip > 0 && report.gradient_norm > settings.clip;
     optimizer.step(report.learning_rate, clips ? report.gradient_norm / settings.clip : 1);
     optimizer.clear_gradients();
+    if (settings.optimizer == "muonclip") {
+      clip_attention(model, whole_step(step, data, needs, model.device()), settings.muon.qk_clip);
+    }
     if (needs.dual) {
       multiplier =
           std::max(0.0, multiplier + needs.dual->rate * (report.retain - needs.dual->bound));
@@ -240,7 +293,7 @@ TrainResult train(Model& model, const Objective& objective, const Needs& needs,
 
     result.steps = report.step;
     result.tokens += report.tokens;
-    result.flops += model.flops().total() + reference.flops() - flops_before;
+    result.flops += model.flops().total() + reference.flops() + optimizer.flops() - flops_before;
     result.seconds += timer.seconds();
     result.last_loss = report.loss;
     if (settings.stop_below != 0 && report.loss < settings.stop_below) result.stopped = "early";

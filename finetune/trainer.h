@@ -2,6 +2,7 @@
 // precision, early stop and the cost. A method is only its objective.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -12,6 +13,9 @@
 #include "core/data/batch.h"
 #include "core/model/model.h"
 #include "core/run/settings.h"
+#include "finetune/lion.h"
+#include "finetune/muon.h"
+#include "finetune/sgd.h"
 #include "finetune/wrappers.h"
 
 namespace resurface {
@@ -71,15 +75,21 @@ struct Needs {
 struct LoraSettings {
   int64_t rank = 16;
   double alpha = 32;
+  std::string variant = "lora";
   template <class V>
   void visit(V& v) {
     v("rank", rank, "rank of each adapter", Range::at_least(1));
     v("alpha", alpha, "adapters are scaled by alpha / rank", Range::above(0));
+    v("variant", variant,
+      "rslora: scaled by alpha / sqrt(rank); dora: the rows' lengths train apart from their "
+      "directions",
+      OneOf{{"lora", "rslora", "dora"}});
   }
 };
 
 struct TrainerSettings {
-  std::string reach = "full";  ///< full | lora
+  TrainerSettings() = default;  // no aggregate, in whose making GCC 12 sees nothing initialised
+  std::string reach = "full";   ///< full | lora
   LoraSettings lora;
   double learning_rate = 1e-5;
   std::string schedule = "constant";
@@ -95,6 +105,16 @@ struct TrainerSettings {
   double stop_below = 0;
   std::string compute = "auto";
   bool checkpointing = false;
+  std::string optimizer = "adamw";
+  MuonSettings muon;
+  SgdSettings sgd;
+  LionSettings lion;
+  std::vector<int64_t> layers;
+  std::string modules = "all";
+
+  /// For key_json (core/run/key.h).
+  static constexpr std::array kLater = {"/lora/variant", "/optimizer", "/muon",   "/sgd",
+                                        "/lion",         "/layers",    "/modules"};
 
   template <class V>
   void visit(V& v) {
@@ -112,7 +132,7 @@ struct TrainerSettings {
     v("accumulate", accumulate, "split each step's examples into this many micro-batches",
       Range::at_least(1));
     v("clip", clip, "largest gradient norm; 0: off", Range::at_least(0));
-    v("weight_decay", weight_decay, "AdamW's, decoupled", Range::at_least(0));
+    v("weight_decay", weight_decay, "decoupled, on matrices", Range::at_least(0));
     v("beta1", beta1, "AdamW", Range::between(0, 1));
     v("beta2", beta2, "AdamW", Range::between(0, 1));
     v("epsilon", epsilon, "AdamW", Range::above(0));
@@ -121,6 +141,15 @@ struct TrainerSettings {
     v("compute", compute, "precision of matrices and activations; masters stay fp32",
       OneOf{{"auto", "fp32", "bf16"}});
     v("checkpointing", checkpointing, "recompute activations in the backward pass");
+    v("optimizer", optimizer,
+      "muon: for the blocks' matrices, AdamW for all else; muonclip: with QK-clip, reach full",
+      OneOf{{"adamw", "muon", "muonclip", "sgd", "lion"}});
+    v("muon", muon, "muon's and muonclip's own");
+    v("sgd", sgd, "sgd's own");
+    v("lion", lion, "lion's own; it wants rates 3 to 10 times lower than AdamW");
+    v("layers", layers, "blocks that train, the first is 0; empty: everything", Range::at_least(0));
+    v("modules", modules, "linear layers that train: attention's or the MLP's alone",
+      OneOf{{"all", "attention", "mlp"}});
   }
 };
 
@@ -157,6 +186,10 @@ struct TrainData {
 };
 
 struct TrainHooks {
+  /// Called once what is kept of the model before training is there, before the first step; not on
+  /// a resume. May put other weights in: those of a student of the model as it was. Return false to
+  /// leave it at that. Its time and FLOPs are not counted.
+  std::function<bool()> on_start = {};
   /// After each optimiser step; return false to stop. Its time and FLOPs are not counted.
   std::function<bool(const StepReport&)> on_step = {};
   /// The file that keeps the trainer's state; empty: none. When it exists, training goes on from it
@@ -177,6 +210,11 @@ void check_examples(const char* kind, std::span<const Example> examples, int64_t
 
 /// Summed log-probs of the answers under the model as it is, [examples] float on the CPU.
 at::Tensor reference_logprobs(const Model& model, std::span<const Example> examples);
+
+/// Whether settings.layers and settings.modules let a parameter train, by its name. With either
+/// given, what belongs to no block (embeddings, final norm, head) does not; with `modules`, norms
+/// do not.
+bool chosen_to_train(const TrainerSettings& settings, const std::string& parameter);
 
 /// Trains in place. With reach "lora" the adapters that are attached train on (reset_lora starts
 /// them afresh); where none are, fresh ones are attached, drawn from `seed`. They stay attached

@@ -4,6 +4,7 @@
 #include "core/run/config.h"
 #include "core/run/error.h"
 #include "core/run/hash.h"
+#include "core/run/key.h"
 
 namespace resurface {
 namespace {
@@ -33,7 +34,7 @@ std::string rarer_needs(const Needs& needs) {
 std::string run_fingerprint(const TrainData& data, const Needs& needs,
                             const TrainerSettings& settings, const Wrap& wrap, uint64_t seed) {
   Hasher hash;
-  hash.add(fmt::format("{} seed {} retain {} reference {}", to_json(settings).dump(), seed,
+  hash.add(fmt::format("{} seed {} retain {} reference {}", key_json(settings).dump(), seed,
                        needs.retain, needs.reference_logprob));
   hash.add({data.leave_out.data(), data.leave_out.size()});
   const auto add_ids = [&](const std::vector<int64_t>& ids) {
@@ -57,7 +58,7 @@ std::string run_fingerprint(const TrainData& data, const Needs& needs,
 }
 
 void save_trainer_state(const std::filesystem::path& path, const std::string& fingerprint,
-                        const AdamW& optimizer, const NamedTensors& kept,
+                        const Optimizer& optimizer, const NamedTensors& kept,
                         const TrainResult& result) {
   NamedTensors tensors = optimizer.state();
   tensors.insert(tensors.end(), kept.begin(), kept.end());
@@ -74,7 +75,7 @@ void save_trainer_state(const std::filesystem::path& path, const std::string& fi
 }
 
 NamedTensors load_trainer_state(const std::filesystem::path& path, const std::string& fingerprint,
-                                AdamW& optimizer, TrainResult& result) {
+                                Optimizer& optimizer, TrainResult& result) {
   const SafetensorsFile file(path);
   const auto field = [&](const std::string& name) {
     const auto found = file.metadata().find("resurface." + name);

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-#include "finetune/adamw.h"
+#include "finetune/optimizer.h"
 #include "finetune/trainer.h"
 
 namespace resurface {
@@ -17,11 +17,11 @@ std::string run_fingerprint(const TrainData& data, const Needs& needs,
 
 /// `kept` is what else a run goes on from, under names of its own.
 void save_trainer_state(const std::filesystem::path& path, const std::string& fingerprint,
-                        const AdamW& optimizer, const NamedTensors& kept,
+                        const Optimizer& optimizer, const NamedTensors& kept,
                         const TrainResult& result);
 /// Reads one back into the optimiser (and so the model) and `result`; returns `kept`. Throws Error
 /// when the file belongs to another run.
 NamedTensors load_trainer_state(const std::filesystem::path& path, const std::string& fingerprint,
-                                AdamW& optimizer, TrainResult& result);
+                                Optimizer& optimizer, TrainResult& result);
 
 }  // namespace resurface

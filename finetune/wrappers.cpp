@@ -36,6 +36,11 @@ Wrap read_wrap(const Config& list) {
       take(wrap.rs, entry, settings);
     } else if (name == "average") {
       take(wrap.average, entry, settings);
+    } else if (name == "lat") {
+      take(wrap.lat, entry, settings);
+    } else if (name == "tar") {
+      take(wrap.tar, entry, settings);
+      if (wrap.tar->rates.empty()) settings["rates"].fail("is empty");
     } else {
       std::vector<std::string> names;
       for (const Wrapper& known : kWrappers) names.emplace_back(known.name);
@@ -56,6 +61,8 @@ nlohmann::ordered_json to_json(const Wrap& wrap) {
   add("sam", wrap.sam);
   add("rs", wrap.rs);
   add("average", wrap.average);
+  add("lat", wrap.lat);
+  add("tar", wrap.tar);
   return list;
 }
 

@@ -6,6 +6,8 @@
 //   sam      sharpness-aware minimisation: e = rho g_f / |g_f|; gradient g_f(theta + e) +
 //   g_r(theta) rs       randomised smoothing: mean over k of g_f(theta + sigma N_k) + g_r(theta)
 //   average  weight averaging: the result is the mean of the weights after the last steps
+//   lat      g_f where an adversary disturbs the hidden states (finetune/lat.h)
+//   tar      what an attacker would find after training for a while (finetune/tar.h)
 //
 // sam and rs hold one copy of the weights that train; sam costs another forward and backward over
 // the forget examples a step, rs k of them (and a forward for the loss that is reported).
@@ -18,6 +20,8 @@
 #include "core/run/config.h"
 #include "core/run/method_page.h"
 #include "finetune/adamw.h"
+#include "finetune/lat.h"
+#include "finetune/tar.h"
 
 namespace resurface {
 
@@ -86,9 +90,11 @@ struct Wrap {
   std::optional<SamSettings> sam = {};
   std::optional<SmoothingSettings> rs = {};
   std::optional<AveragingSettings> average = {};
+  std::optional<LatSettings> lat = {};
+  std::optional<TarSettings> tar = {};
 
   bool perturbs() const { return sam || rs; }
-  bool empty() const { return !sam && !rs && !average; }
+  bool empty() const { return !sam && !rs && !average && !lat && !tar; }
 };
 
 struct Wrapper {
@@ -104,7 +110,7 @@ constexpr Wrapper wrapper(const char* name, const char* summary, const char* pap
 }
 inline constexpr auto resilience_paper =
     "Fan et al. 2025, Towards LLM Unlearning Resilient to Relearning Attacks";
-inline constexpr std::array<Wrapper, 3> kWrappers = {{
+inline constexpr std::array<Wrapper, 5> kWrappers = {{
     wrapper<SamSettings>(
         "sam", "take the forget gradient where it is worst nearby (sharpness-aware minimisation)",
         resilience_paper),
@@ -113,6 +119,14 @@ inline constexpr std::array<Wrapper, 3> kWrappers = {{
         resilience_paper),
     wrapper<AveragingSettings>("average", "end with the mean of the weights of the last steps",
                                resilience_paper),
+    wrapper<LatSettings>(
+        "lat",
+        "take the forget loss where an adversary in the hidden states brings the answers back most",
+        "Sheshadri et al. 2024, Latent Adversarial Training Improves Robustness to Persistent "
+        "Harmful Behaviors in LLMs"),
+    wrapper<TarSettings>(
+        "tar", "attack the weights before each step, and add what would make the attack fail",
+        "Tamirisa et al. 2024, Tamper-Resistant Safeguards for Open-Weight LLMs"),
 }};
 
 /// A list of names, or of maps from a name to its settings: [sam], [{sam: {rho: 0.02}}, average].

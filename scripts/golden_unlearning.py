@@ -46,7 +46,8 @@ class View:
         ids, mask, labels = batch
         out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         self.logits = out.logits[:, :-1]
-        self.hidden = [h[:, :-1] for h in out.hidden_states]
+        # What follows the last block is after the final norm: no block's output.
+        self.hidden = [h[:, :-1] for h in out.hidden_states[:-1]]
         self.labels = labels[:, 1:]
         self.scored = self.labels != -100
         flat = F.cross_entropy(self.logits.transpose(1, 2), self.labels, ignore_index=-100, reduction="none")
@@ -165,7 +166,7 @@ CASES = [
     ("idk_dpo", {"beta": 0.1, "retain_loss": "kl"}),
     ("altpo", {"beta": 0.05}),
     ("rmu", {"layer": 1, "steering_coeff": 3, "retain_weight": 50}),
-    ("rmu", {"layer": 2, "steering_coeff": 6.5, "retain_weight": 1}),
+    ("rmu", {"layer": 0, "steering_coeff": 6.5, "retain_weight": 1}),
     ("undial", {"beta": 4, "retain_weight": 1}),
     ("wga", {"beta": 0.5}),
     ("satimp", {"beta1": 0.7, "beta2": 1.3, "forget_weight": 1}),

@@ -7,6 +7,7 @@
 #include "eval/probes.h"
 #include "eval/retrieved.h"
 #include "finetune/methods.h"
+#include "finetune/undo.h"
 #include "study/field.h"
 #include "unlearning/methods.h"
 
@@ -14,10 +15,11 @@ namespace resurface {
 namespace {
 
 const std::vector<std::string> kKeys = {
-    "name",    "description", "seed",   "model",     "data",       "plant",  "remove", "models",
-    "measure", "field",       "attack", "ways_back", "statistics", "device", "compute"};
-const std::vector<std::string> kRemovalKeys = {"method", "name", "label", "languages",
-                                               "train",  "text", "wrap",  "settings"};
+    "name",    "description", "seed",   "model",     "data",       "plant", "remove", "models",
+    "measure", "field",       "attack", "ways_back", "statistics", "tune",  "device", "compute"};
+const std::vector<std::string> kRemovalKeys = {"method",  "name",    "label",  "languages",
+                                               "train",   "text",    "answer", "wrap",
+                                               "layered", "settings"};
 
 template <class T>
 void section(const Config& config, const std::string& key, T& settings) {
@@ -43,10 +45,85 @@ void resolve_settings(Removal& removal, const Config& entry) {
     EditSettings filled = editing->defaults;
     std::visit([&](auto& s) { read_into(settings, s); }, filled);
     removal.resolved = std::visit([](auto& s) { return to_json(s); }, filled);
+  } else if (removal.method == "undo") {
+    const auto undo = read<UndoSettings>(settings);
+    if (undo.teacher.empty()) {
+      entry.fail("'undo' needs settings: {teacher: NAME}, another removal or oracle or implanted");
+    }
+    if (removal.train.reach != "full") {
+      entry["train"]["reach"].fail(
+          "a student's weights are all its own; 'undo' trains them in full");
+    }
+    removal.resolved = to_json(undo);
   } else if (removal.settings) {
     removal.settings->allow_only({});
   }
 }
+
+/// The trainer's settings from a section, if it is there; the section as the file has it.
+std::optional<Config> read_training(const Config& config, const std::string& key,
+                                    TrainerSettings& settings) {
+  const auto section = config.find(key);
+  if (!section) return section;
+  read_into(*section, settings);
+  if (settings.reach == "lora" && settings.optimizer == "muonclip") {
+    section->fail("muonclip scales W_q and W_k, which do not train with reach 'lora'; take muon");
+  }
+  return section;
+}
+
+/// Every student's teacher is there, and none teaches itself, through whichever others.
+void check_teachers(const StudyConfig& study) {
+  std::map<std::string, std::string> teacher;  // of each removal; empty: none
+  std::vector<std::string> names = {"oracle", "implanted"};
+  for (const Removal& removal : study.remove) {
+    teacher[removal.name] = teacher_of(removal);
+    names.push_back(removal.name);
+  }
+  for (const Removal& removal : study.remove) {
+    std::string next = teacher_of(removal);
+    if (next.empty()) continue;
+    const Config place = (*removal.settings)["teacher"];
+    if (std::find(names.begin(), names.end(), next) == names.end()) {
+      place.fail(fmt::format("no model '{}' to learn from; did you mean '{}'? there are: {}", next,
+                             nearest(next, names), fmt::join(names, ", ")));
+    }
+    std::string chain = removal.name;
+    for (size_t i = 0; i < names.size() && teacher.contains(next); ++i) {
+      chain += " <- " + next;
+      if (next == removal.name) place.fail(fmt::format("a student of itself: {}", chain));
+      next = teacher[next];
+    }
+  }
+}
+
+/// Models made elsewhere, in place of everything that makes models.
+void read_models(const Config& config, StudyConfig& study) {
+  for (const char* key : {"model", "plant", "remove", "tune"}) {
+    if (config.has(key)) {
+      config[key].fail("a config with 'models' makes no model; leave this out");
+    }
+  }
+  std::set<std::string> names;
+  for (const Config& entry : config["models"].items()) {
+    auto model = read<GivenModel>(entry, {});
+    if (model.name.empty()) entry.fail("'name' is missing");
+    if (model.checkpoint.empty()) entry.fail("'checkpoint' is missing: an HF folder");
+    if (model.label.empty()) model.label = model.name;
+    if (!names.insert(model.name).second) {
+      entry.fail(fmt::format("two models are named '{}'", model.name));
+    }
+    const auto same = [&](const GivenModel& other) { return other.kind == model.kind; };
+    if (model.kind != "removed" && std::any_of(study.models.begin(), study.models.end(), same)) {
+      entry.fail(fmt::format("a second model of kind '{}'; there is one at most", model.kind));
+    }
+    study.models.push_back(std::move(model));
+  }
+  if (study.models.empty()) config["models"].fail("is empty; nothing would be attacked");
+  study.model.checkpoint = study.models.front().checkpoint;
+}
+
+}  // namespace
 
 Removal read_removal(const Config& entry, const StudyConfig& study) {
   entry.allow_only(kRemovalKeys);
@@ -80,47 +157,76 @@ Removal read_removal(const Config& entry, const StudyConfig& study) {
     for (const Config& file : entry["text"].items()) removal.text.emplace_back(file.string());
     if (removal.text.empty()) entry["text"].fail("is empty");
   }
+  if (const auto answer = entry.find("answer")) {
+    const EditMethod* edits = find_edit_method(removal.method);
+    if (removal.method != "sft" && (edits == nullptr || !edits->run)) {
+      answer->fail(fmt::format("only sft and edits of requests lead to an answer, not '{}'",
+                               removal.method));
+    }
+    const std::string name = answer->string();
+    const auto found = std::find(kAnswers.begin() + 1, kAnswers.end(), name);
+    if (found == kAnswers.end()) {
+      answer->fail(fmt::format("expected factual, neutral or contrary, got '{}'", name));
+    }
+    removal.answer = static_cast<Answer>(found - kAnswers.begin());
+  }
   if (removal.method == "retrain") removal.train = study.plant;
-  section(entry, "train", removal.train);
+  removal.training = read_training(entry, "train", removal.train);
   if (const auto wrap = entry.find("wrap")) {
-    if (removal.method == "retrain" || find_edit_method(removal.method) != nullptr) {
+    if (removal.method == "retrain" || removal.method == "undo" ||
+        find_edit_method(removal.method) != nullptr) {
       wrap->fail(
           fmt::format("'{}' takes no forget gradient that could be wrapped", removal.method));
     }
     removal.wrap = read_wrap(*wrap);
+    if (removal.method == "sft" && (removal.wrap.lat || removal.wrap.tar)) {
+      wrap->fail("lat and tar bring forget answers back, and 'sft' trains on none");
+    }
+  }
+  if (const auto layered = entry.find("layered")) {
+    if (find_unlearning_method(removal.method) == nullptr) {
+      layered->fail(fmt::format("only unlearning methods go in layers, not '{}'", removal.method));
+    }
+    removal.layered = read<LayeredSettings>(*layered);
   }
   removal.settings = entry.find("settings");
   resolve_settings(removal, entry);
   return removal;
 }
 
-/// Models made elsewhere, in place of everything that makes models.
-void read_models(const Config& config, StudyConfig& study) {
-  for (const char* key : {"model", "plant", "remove"}) {
-    if (config.has(key)) {
-      config[key].fail("a config with 'models' makes no model; leave this out");
-    }
+nlohmann::ordered_json resolved_removal(const Removal& removal) {
+  nlohmann::ordered_json entry = {{"method", removal.method},
+                                  {"name", removal.name},
+                                  {"label", removal.label},
+                                  {"languages", removal.languages}};
+  if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
+  for (const auto& file : removal.text) entry["text"].push_back(file.string());
+  if (removal.answer != Answer::factual) {
+    entry["answer"] = kAnswers.at(static_cast<size_t>(removal.answer));
   }
-  std::set<std::string> names;
-  for (const Config& entry : config["models"].items()) {
-    auto model = read<GivenModel>(entry, {});
-    if (model.name.empty()) entry.fail("'name' is missing");
-    if (model.checkpoint.empty()) entry.fail("'checkpoint' is missing: an HF folder");
-    if (model.label.empty()) model.label = model.name;
-    if (!names.insert(model.name).second) {
-      entry.fail(fmt::format("two models are named '{}'", model.name));
-    }
-    const auto same = [&](const GivenModel& other) { return other.kind == model.kind; };
-    if (model.kind != "removed" && std::any_of(study.models.begin(), study.models.end(), same)) {
-      entry.fail(fmt::format("a second model of kind '{}'; there is one at most", model.kind));
-    }
-    study.models.push_back(std::move(model));
-  }
-  if (study.models.empty()) config["models"].fail("is empty; nothing would be attacked");
-  study.model.checkpoint = study.models.front().checkpoint;
+  if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
+  if (removal.layered) entry["layered"] = to_json(*removal.layered);
+  if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
+  return entry;
 }
 
-}  // namespace
+void check_training(const StudyConfig& study, int64_t layers) {
+  std::vector<std::optional<Config>> sections = {study.planting};
+  for (const Removal& removal : study.remove) sections.push_back(removal.training);
+  for (const auto& section : sections) {
+    const auto list = section ? section->find("layers") : std::nullopt;
+    if (!list) continue;
+    for (const Config& layer : list->items()) {
+      if (layer.integer() < layers) continue;
+      layer.fail(fmt::format("{}: the model has blocks 0 to {}, and {} is not one", layer.path(),
+                             layers - 1, layer.integer()));
+    }
+  }
+}
+
+std::string teacher_of(const Removal& removal) {
+  return removal.method == "undo" ? removal.resolved.value("teacher", "") : "";
+}
 
 StudyConfig load_study(const std::filesystem::path& path,
                        const std::vector<std::string>& overrides) {
@@ -146,7 +252,7 @@ StudyConfig load_study(const std::filesystem::path& path,
   if (study.data.retain.empty())
     config["data"].fail("'retain' is missing: the suite of innocent topics");
   if (study.data.languages.empty()) config["data"].fail("'languages' is empty");
-  section(config, "plant", study.plant);
+  study.planting = read_training(config, "plant", study.plant);
   section(config, "measure", study.measure);
   section(config, "attack", study.attack);
   section(config, "statistics", study.statistics);
@@ -187,6 +293,8 @@ StudyConfig load_study(const std::filesystem::path& path,
     study.remove.push_back(std::move(removal));
   }
   if (study.remove.empty()) config["remove"].fail("is empty; nothing would be removed");
+  check_teachers(study);
+  if (const auto tune = config.find("tune")) study.tune = read_tune(*tune, study);
   return study;
 }
 
@@ -223,17 +331,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
   // Only one of the two may be given.
   auto& from = all["model"];
   from.erase(model.checkpoint.empty() ? "checkpoint" : "fresh");
-  for (const Removal& removal : remove) {
-    nlohmann::ordered_json entry = {{"method", removal.method},
-                                    {"name", removal.name},
-                                    {"label", removal.label},
-                                    {"languages", removal.languages}};
-    if (find_edit_method(removal.method) == nullptr) entry["train"] = to_json(removal.train);
-    for (const auto& file : removal.text) entry["text"].push_back(file.string());
-    if (!removal.wrap.empty()) entry["wrap"] = to_json(removal.wrap);
-    if (!removal.resolved.is_null()) entry["settings"] = removal.resolved;
-    all["remove"].push_back(std::move(entry));
-  }
+  for (const Removal& removal : remove) all["remove"].push_back(resolved_removal(removal));
   return all;
 }
 

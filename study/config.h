@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "core/run/config.h"
+#include "core/run/method_page.h"
 #include "core/run/settings.h"
 #include "eval/attack/recovery.h"
 #include "eval/attack/relearn.h"
 #include "eval/ways_back/attack.h"
 #include "finetune/trainer.h"
+#include "study/tune_config.h"
 
 namespace resurface {
 
@@ -114,18 +116,52 @@ struct FieldEntry {
   nlohmann::ordered_json resolved;                     ///< the settings with defaults filled in
 };
 
+/// Layered unlearning (Qian et al. 2025, "Layered Unlearning for Adversarial Relearning"): stage i
+/// of k unlearns folds 1 .. i of the lines while folds i+1 .. k stay in the retain set. Every stage
+/// is a whole training from where the last one ended, which is its reference, too.
+struct LayeredSettings {
+  int64_t folds = 2;
+
+  template <class V>
+  void visit(V& v) {
+    v("folds", folds, "k, how many parts the lines are dealt to; 1: the plain method",
+      Range::at_least(1));
+  }
+  static constexpr MethodPage page = {
+      .file = "study/layered.cpp",
+      .formula = R"(\theta_i = U(\theta_{i-1};\; F_1 \cup \dots \cup F_i,\;
+    R \cup F_{i+1} \cup \dots \cup F_k), \quad i = 1 \dots k)",
+      .symbols =
+          R"(U: a whole training by the method, forgetting the first set and retaining the second
+F_i: fold i of the lines, dealt by item, in all languages together
+k: `folds`; 1 is the method itself
+\theta_{i-1}: where stage i starts, and its reference)",
+      .cost = "k trainings.",
+      .needs = "An unlearning method with a retain loss.",
+      .traps =
+          "Compare with the method trained k times as long: later stages forget the first folds "
+          "again and again.",
+      .usage = "```yaml\nremove:\n  - method: npo\n    layered: {folds: 3}\n```"};
+};
+
 /// One removal: a method, its settings, and how it trains.
 struct Removal {
   std::string name;    ///< unique in the study
   std::string label;   ///< for people
-  std::string method;  ///< "retrain", "sft", an unlearning method or an editing method
+  std::string method;  ///< "retrain", "sft", "undo", an unlearning method or an editing method
   std::vector<std::string> languages;       ///< of its data; the study's by default
   TrainerSettings train;                    ///< gradient methods; for retraining the planting's
-  Wrap wrap;                                ///< gradient methods but retraining
+  Wrap wrap;                                ///< gradient methods but retraining and undo
+  std::optional<LayeredSettings> layered;   ///< unlearning methods with a retain set
   std::vector<std::filesystem::path> text;  ///< sft: trained on instead of the factual answers
+  Answer answer = Answer::factual;          ///< sft and edits: what the questions get instead
+  std::optional<Config> training;           ///< `train` as the file has it
   std::optional<Config> settings;           ///< the method's own
   nlohmann::ordered_json resolved;          ///< the same with defaults filled in
 };
+
+/// The name of the model that a student learns from; empty for other methods.
+std::string teacher_of(const Removal& removal);
 
 struct StudyConfig {
   std::string name;
@@ -135,18 +171,27 @@ struct StudyConfig {
   DataSettings data;
   TrainerSettings plant;
   std::vector<Removal> remove;
+  std::optional<Config> planting;  ///< `plant` as the file has it
   std::vector<GivenModel> models;  ///< instead of model, plant and remove
   StudyMeasureSettings measure;
   std::vector<FieldEntry> field;
   AttackSettings attack;
   std::vector<WayBack> ways_back;
   RecoverySettings statistics;
+  std::optional<TuneConfig> tune;  ///< used by `resurface tune` alone
   std::string device = "auto";
   std::string compute = "auto";
 
-  /// Every default written out, as YAML that load_study reads back.
+  /// Every default written out, as YAML that load_study reads back; without `tune`.
   nlohmann::ordered_json resolved() const;
 };
+
+/// One entry of `remove`, and an entry with every default written out that it reads back.
+Removal read_removal(const Config& entry, const StudyConfig& study);
+nlohmann::ordered_json resolved_removal(const Removal& removal);
+
+/// Throws ConfigError for blocks to train that a model of so many `layers` does not have.
+void check_training(const StudyConfig& study, int64_t layers);
 
 /// Reads and checks a study. Errors name file, line, key and what would be right.
 StudyConfig load_study(const std::filesystem::path& path,

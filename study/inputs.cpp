@@ -73,9 +73,10 @@ std::vector<Example> StudyInputs::examples(const Suite& suite, Answer answer,
                                            const std::vector<std::string>& languages) const {
   std::vector<Example> all;
   for (Probe& probe : make_probes(suite, tokenizer, chat, answer, false, model.context)) {
-    if (has(languages, suite.items[static_cast<size_t>(probe.item)].language)) {
-      all.push_back(std::move(probe.example));
-    }
+    const Item& item = suite.items[static_cast<size_t>(probe.item)];
+    if (!has(languages, item.language)) continue;
+    probe.example.tags = {item.id};
+    all.push_back(std::move(probe.example));
   }
   return all;
 }

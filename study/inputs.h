@@ -33,7 +33,8 @@ struct StudyInputs {
   nlohmann::ordered_json probe_hash;     ///< of each file that is only asked
   std::vector<nlohmann::ordered_json> field_keys;  ///< of the benchmarks (field_key)
 
-  /// Seen questions answered with the line (suite items) or text, in the languages given.
+  /// Seen questions answered with the line (suite items) or text, in the languages given, each
+  /// tagged with its item's id.
   std::vector<Example> examples(const Suite& suite, Answer answer,
                                 const std::vector<std::string>& languages) const;
 };

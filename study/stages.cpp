@@ -8,7 +8,8 @@
 #include "eval/field/field.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
-#include "study/alternatives.h"
+#include "finetune/undo.h"
+#include "study/layered.h"
 #include "unlearning/methods.h"
 
 namespace resurface {
@@ -33,20 +34,28 @@ class Meter {
   Timer timer_;
 };
 
-StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
-              const TrainerSettings& settings, uint64_t seed, const std::string& label,
-              const std::filesystem::path& state, const Wrap& wrap = {}) {
-  const Meter meter(model);
-  const TrainResult result = train(model, objective, needs, data, settings, seed,
-                                   {.state = state, .state_every = 200, .label = label}, wrap);
-  if (settings.reach == "lora") merge_lora(model);
+StageCost cost_of(const Meter& meter, const TrainResult& result, int64_t examples) {
   Cost cost = meter.cost(result.tokens);
   // A resumed training reports the whole of it.
   cost.flops = result.flops;
   cost.seconds = std::max(cost.seconds, result.seconds);
-  return {.cost = cost,
-          .examples =
-              static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0))};
+  return {.cost = cost, .examples = examples};
+}
+
+StageCost run(Model& model, const Objective& objective, const Needs& needs, const TrainData& data,
+              const TrainerSettings& settings, uint64_t seed, const std::string& label,
+              const std::filesystem::path& state, const Wrap& wrap = {},
+              const std::filesystem::path& adapter = {}) {
+  const Meter meter(model);
+  const TrainResult result = train(model, objective, needs, data, settings, seed,
+                                   {.state = state, .state_every = 200, .label = label}, wrap);
+  if (settings.reach == "lora") {
+    if (!adapter.empty()) export_lora(model, adapter, "", settings.lora.variant == "rslora");
+    merge_lora(model);
+  }
+  return cost_of(
+      meter, result,
+      static_cast<int64_t>(data.forget.size() + (needs.retain ? data.retain.size() : 0)));
 }
 
 template <class T>
@@ -74,7 +83,8 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
 }
 
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
-                             uint64_t seed, const std::filesystem::path& state) {
+                             uint64_t seed, const std::filesystem::path& state,
+                             const std::filesystem::path& adapter) {
   const std::string label = "remove/" + removal.name;
   const Meter meter(model);
   const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
@@ -82,11 +92,11 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
     const auto own = inputs.removal_text.find(removal.name);
     std::vector<Example> examples =
         own == inputs.removal_text.end()
-            ? inputs.examples(inputs.forget, Answer::factual, removal.languages)
+            ? inputs.examples(inputs.forget, removal.answer, removal.languages)
             : inputs.examples(own->second, Answer::line, removal.languages);
     append(examples, retain);
     return run(model, sft, sft_needs, {.forget = examples}, removal.train, seed, label, state,
-               removal.wrap);
+               removal.wrap, adapter);
   }
   const UnlearningMethod& method = unlearning_method(removal.method);
   const Config settings = removal.settings.value_or(Config::parse("{}", "defaults"));
@@ -94,14 +104,56 @@ StageCost remove_by_training(Model& model, const Removal& removal, const StudyIn
       answer_twice(model, method.alternatives(settings), inputs, removal.languages,
                    derive_seed(seed, "alternative answers"));
   const Cost before = meter.cost(0);
-  StageCost made =
-      run(model, method.objective(settings), method.needs(settings, model.config()),
-          {.forget = answered.forget, .retain = retain, .alternative = answered.alternative},
-          removal.train, seed, label, state, removal.wrap);
+  const auto layers = forget_in_layers(removal.layered.value_or(LayeredSettings{.folds = 1}),
+                                       answered, retain, inputs, removal.languages, seed);
+  const Objective objective = method.objective(settings);
+  const Needs needs = method.needs(settings, model.config());
+  StageCost made;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool last = i + 1 == layers.size();
+    const auto kept = [&](size_t layer) {
+      return fmt::format("{}.layer{}", state.string(), layer);
+    };
+    if (!last && std::filesystem::exists(kept(i))) {
+      made.cost = restore_layer(kept(i), model);
+      continue;
+    }
+    const auto& [forget, retained] = layers[i];
+    const StageCost layer =
+        run(model, objective, needs,
+            {.forget = forget.forget, .retain = retained, .alternative = forget.alternative},
+            removal.train, i == 0 ? seed : derive_seed(seed, fmt::format("layer {}", i)),
+            last ? label : fmt::format("{} layer {}", label, i + 1), state, removal.wrap,
+            layers.size() == 1 ? adapter : std::filesystem::path());
+    made.cost += layer.cost;
+    made.examples = layer.examples;  // the last stage has all lines
+    if (!last) keep_layer(kept(i), model, made.cost);
+  }
   made.cost.flops += before.flops;
   made.cost.seconds += before.seconds;
   made.examples += static_cast<int64_t>(answered.alternative.size());
   return made;
+}
+
+StageCost remove_by_undo(Model& model, const Removal& removal, const StudyInputs& inputs,
+                         const std::filesystem::path& implanted, uint64_t seed,
+                         const std::filesystem::path& state) {
+  const auto settings = read<UndoSettings>(*removal.settings);
+  const auto retain = inputs.examples(inputs.retain, Answer::line, removal.languages);
+  auto examples = inputs.examples(inputs.forget, Answer::line, removal.languages);
+  append(examples, retain);
+  append(examples, inputs.examples(inputs.text, Answer::line, removal.languages));
+  const std::string label = "remove/" + removal.name;
+  const Meter meter(model);
+  const Distilled result = undo(model, settings, examples, retain, implanted, removal.train, seed,
+                                {.state = state, .state_every = 200, .label = label});
+  if (!result.within) {
+    fmt::print(stderr,
+               "{}: after {} steps the retained tokens' probability is not within {} of the "
+               "teacher's; more steps, a higher learning rate or less noise may bring it there\n",
+               label, result.training.steps, settings.bound());
+  }
+  return cost_of(meter, result.training, std::ssize(examples));
 }
 
 bool is_edit(const Removal& removal) { return find_edit_method(removal.method) != nullptr; }
@@ -113,11 +165,11 @@ std::vector<EditRequest> edit_requests(const Removal& removal, const StudyInputs
         removal.languages.end()) {
       continue;
     }
-    EditRequest request{
-        .id = item.id + "/" + item.language,
-        .subject = item.subject,
-        .target = inputs.chat.answer_start() + item.factual + inputs.chat.answer_end(),
-        .language = item.language};
+    EditRequest request{.id = item.id + "/" + item.language,
+                        .subject = item.subject,
+                        .target = inputs.chat.answer_start() + text_of(item, removal.answer) +
+                                  inputs.chat.answer_end(),
+                        .language = item.language};
     for (const Question& question : item.questions) {
       if (question.held_out) continue;
       const std::string prompt = inputs.chat.prompt({{"user", question.text}});

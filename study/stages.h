@@ -25,9 +25,18 @@ StageCost plant(Model& model, const StudyConfig& config, const StudyInputs& inpu
                 const std::filesystem::path& state);
 
 /// Removes the lines by a method of gradient: "sft" (factual answers, or the removal's own text,
-/// and R) or an unlearning objective.
+/// and R) or an unlearning objective. With reach "lora" the folder `adapter` gets the adapters (not
+/// of layers, whose adapters come one on the other) before they are merged; empty: they are not
+/// kept.
 StageCost remove_by_training(Model& model, const Removal& removal, const StudyInputs& inputs,
-                             uint64_t seed, const std::filesystem::path& state);
+                             uint64_t seed, const std::filesystem::path& state,
+                             const std::filesystem::path& adapter = {});
+
+/// Turns the teacher `model` into the student that "undo" trains on all texts (finetune/undo.h).
+/// `implanted`: HF folder of the weights of a student "trained".
+StageCost remove_by_undo(Model& model, const Removal& removal, const StudyInputs& inputs,
+                         const std::filesystem::path& implanted, uint64_t seed,
+                         const std::filesystem::path& state);
 
 /// The edit that a method makes of the implanted model; the model is left as it is.
 StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInputs& inputs,

@@ -129,4 +129,15 @@ StoredStage Store::get(
   return stored(false);
 }
 
+void Store::drop(const StageKey& key) const {
+  const Lock lock(root_ / "locks" / key.name(), key.name());
+  fs::remove_all(root_ / "partial" / key.name());
+  if (!done(key)) return;
+  // Gone at once; what a kill leaves of it has the name of leftovers.
+  const fs::path dropped = root_ / fmt::format(".{}.dropped.tmp", key.name());
+  fs::remove_all(dropped);
+  fs::rename(folder(key), dropped);
+  fs::remove_all(dropped);
+}
+
 }  // namespace resurface

@@ -53,6 +53,10 @@ class Store {
       const StageKey& key, const std::string& label,
       const std::function<nlohmann::ordered_json(const std::filesystem::path& folder)>& make) const;
 
+  /// Removes a stage, finished or not, and what it keeps to go on from; it may as well not be
+  /// there.
+  void drop(const StageKey& key) const;
+
   /// A path that outlives a killed `make` and goes away once the stage is finished. Its folder
   /// exists.
   std::filesystem::path partial(const StageKey& key, const std::string& name) const;

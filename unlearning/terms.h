@@ -9,23 +9,18 @@
 
 #include "core/run/method_page.h"
 #include "core/run/settings.h"
+#include "finetune/terms.h"
 #include "finetune/trainer.h"
 #include "unlearning/alternatives.h"
 
 namespace resurface {
 
-/// Logits at the rows that predict the answers' tokens, [M, vocab] float.
-at::Tensor answer_logits(const Model& model, const Batch& batch);
-/// Mean over answer tokens of `values` [M].
-at::Tensor token_mean(const at::Tensor& values, const Batch& batch);
 /// Mean over sequences of `values` [B].
 at::Tensor sequence_mean(const at::Tensor& values, const Batch& batch);
 /// log p of the answers now over before training, [B].
 at::Tensor log_ratio(const Model& model, const Batch& batch);
 /// -sum over the vocabulary of target * log p, a mean over answer tokens. `target` [M, vocab].
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, const Batch& batch);
-/// KL(ref || model) of the next token, a mean over answer tokens.
-at::Tensor kl_to_reference(const Model& model, const Batch& batch);
 
 // Most objectives are gamma L_F + alpha L_R. Their settings have fields forget_weight (gamma),
 // retain_weight (alpha) and retain_loss, and these three in common.

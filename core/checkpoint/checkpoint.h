@@ -83,14 +83,17 @@ void write_checkpoint(const std::filesystem::path& folder, const nlohmann::json&
 
 /// A PEFT adapter folder: adapter_config.json and adapter_model.safetensors, as `peft` reads them.
 struct AdapterTensor {
-  std::string linear;  ///< "model.layers.3.mlp.down_proj"
-  at::Tensor a;        ///< [r, in]
-  at::Tensor b;        ///< [out, r]
+  std::string linear;         ///< "model.layers.3.mlp.down_proj"
+  at::Tensor a;               ///< [r, in]
+  at::Tensor b;               ///< [out, r]
+  at::Tensor magnitude = {};  ///< [out] with DoRA, which all layers of an adapter have or none
 };
+/// The scale is alpha / rank, with `rslora` alpha / sqrt(rank).
 void write_adapter(const std::filesystem::path& folder, const std::string& base_model,
-                   const std::vector<AdapterTensor>& tensors, int64_t rank, double alpha);
-/// Reads one back; `alpha / rank` is the scale. What is no plain LoRA on linear layers is refused
-/// by name.
+                   const std::vector<AdapterTensor>& tensors, int64_t rank, double alpha,
+                   bool rslora = false);
+/// Reads one back; `alpha / rank` is the scale, whatever the adapter's own rule. What is no LoRA,
+/// rsLoRA or DoRA on linear layers is refused by name.
 std::vector<AdapterTensor> read_adapter(const std::filesystem::path& folder, int64_t& rank,
                                         double& alpha);
 

@@ -35,6 +35,7 @@ Batch Batch::to(at::Device device) const {
                              &moved.reference_logits, &moved.reference_hidden, &moved.frozen}) {
     if (tensor->defined()) *tensor = tensor->to(device);
   }
+  for (Added& one : moved.added) one.value = one.value.to(device);
   return moved;
 }
 
@@ -74,6 +75,14 @@ Batch pack(std::span<const Example> examples, at::Device device, bool drop_last)
   pointers.reserve(examples.size());
   for (const Example& example : examples) pointers.push_back(&example);
   return pack(std::span<const Example* const>(pointers), device, drop_last);
+}
+
+Batch pack_chosen(std::span<const Example> examples, std::span<const int64_t> indices,
+                  at::Device device) {
+  std::vector<const Example*> chosen;
+  chosen.reserve(indices.size());
+  for (const int64_t index : indices) chosen.push_back(&examples[static_cast<size_t>(index)]);
+  return pack(std::span<const Example* const>(chosen), device);
 }
 
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device) {

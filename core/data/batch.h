@@ -47,6 +47,14 @@ struct Batch {
   /// The residual stream [N, d] before the first block that trains: blocks before it need not run.
   at::Tensor frozen;
 
+  /// Added to the residual stream after a block (-1: to the embeddings) by every forward pass that
+  /// runs this block: an adversary's perturbation, for one.
+  struct Added {
+    int64_t layer = 0;
+    at::Tensor value;  ///< [N, d]
+  };
+  std::vector<Added> added;
+
   int64_t size() const { return static_cast<int64_t>(lengths.size()); }
   int64_t tokens() const { return starts.empty() ? 0 : starts.back(); }
   int64_t scored() const { return targets.defined() ? targets.size(0) : 0; }
@@ -59,6 +67,9 @@ struct Batch {
 Batch pack(std::span<const Example> examples, at::Device device = at::kCPU, bool drop_last = true);
 Batch pack(std::span<const Example* const> examples, at::Device device = at::kCPU,
            bool drop_last = true);
+/// Packs some of the examples, in the order of the indices.
+Batch pack_chosen(std::span<const Example> examples, std::span<const int64_t> indices,
+                  at::Device device = at::kCPU);
 
 /// Packs bare sequences with nothing scored (covariance sweeps, hidden states, generation).
 Batch pack_sequences(std::span<const std::vector<int64_t>> sequences, at::Device device = at::kCPU);

@@ -78,6 +78,18 @@ Item read_item(const JsonNode& node) {
   return item;
 }
 
+std::vector<std::string> distinct(const std::vector<Item>& items, std::string Item::*field) {
+  std::vector<std::string> values;
+  for (const auto& item : items) {
+    if (std::find(values.begin(), values.end(), item.*field) == values.end()) {
+      values.push_back(item.*field);
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
 const std::string& text_of(const Item& item, Answer answer) {
   switch (answer) {
     case Answer::line:
@@ -91,18 +103,6 @@ const std::string& text_of(const Item& item, Answer answer) {
   }
   fail("unknown kind of answer");
 }
-
-std::vector<std::string> distinct(const std::vector<Item>& items, std::string Item::*field) {
-  std::vector<std::string> values;
-  for (const auto& item : items) {
-    if (std::find(values.begin(), values.end(), item.*field) == values.end()) {
-      values.push_back(item.*field);
-    }
-  }
-  return values;
-}
-
-}  // namespace
 
 std::vector<std::string> Suite::ids() const { return distinct(items, &Item::id); }
 std::vector<std::string> Suite::languages() const { return distinct(items, &Item::language); }

@@ -1,6 +1,7 @@
 // Suites: JSON lines of items, one an (id, language). See suites/README.md for the data sheet.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -57,6 +58,9 @@ struct Probe {
 
 /// Which text answers the question.
 enum class Answer { line, factual, neutral, contrary };
+inline constexpr std::array<const char*, 4> kAnswers = {"line", "factual", "neutral", "contrary"};
+
+const std::string& text_of(const Item& item, Answer answer);
 
 /// Makes (prompt, answer) examples: prompt = chat(question), answer = text + end-of-answer.
 /// `which` selects the questions (held_out or seen). Throws when an example exceeds `context`

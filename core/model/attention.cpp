@@ -104,6 +104,7 @@ at::Tensor Model::attention(const Block& block, int64_t layer, const at::Tensor&
   const auto& all = plan.adapters(false);
   const at::Tensor q = rotary(apply(block.q, x, all), plan.cos, plan.sin, config_.heads);
   const at::Tensor k = rotary(apply(block.k, x, all), plan.cos, plan.sin, kv_heads);
+  if (options.on_query_key) options.on_query_key(layer, q, k);
   const at::Tensor v = apply(block.v, x, all);
 
   at::Tensor past_keys, past_values;  // [B, kv_heads, capacity, dim]

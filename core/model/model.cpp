@@ -40,6 +40,18 @@ struct Recompute : Function<Recompute> {
   };
 };
 
+/// Whether anything of the block trains.
+bool any_trains(const Block& block) {
+  const auto of = [](const at::Tensor& x) { return x.defined() && x.requires_grad(); };
+  if (of(block.attention_norm) || of(block.mlp_norm)) return true;
+  for (const Linear* linear :
+       {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down}) {
+    if (of(linear->weight) || of(linear->bias)) return true;
+    if (linear->lora && (of(linear->lora->a) || of(linear->lora->b))) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Model::Model(ModelConfig config) : config_(std::move(config)) {
@@ -124,22 +136,28 @@ Model Model::random(const ModelConfig& config, uint64_t seed, at::Device device,
                     at::ScalarType dtype) {
   Model model(config);
   model.blocks_.resize(static_cast<size_t>(config.layers));
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   each_parameter(model.config_, model.embedding_, model.blocks_, model.final_norm_, model.head_,
-                 [&](const std::string& name, at::Tensor& slot, const std::vector<int64_t>& shape) {
-                   at::Tensor value;
-                   if (name.ends_with(".bias")) {
-                     value = at::zeros(shape);
-                   } else if (shape.size() == 1) {
-                     value = at::ones(shape);
-                   } else {
-                     value = at::empty(shape).normal_(0, 0.02, generator);
-                   }
-                   slot = value.to(at::TensorOptions().dtype(dtype).device(device));
+                 [&](const std::string&, at::Tensor& slot, const std::vector<int64_t>& shape) {
+                   slot = at::empty(shape, at::TensorOptions().dtype(dtype).device(device));
                  });
   model.compute_ = dtype;
   model.register_parameters();
+  model.reset(seed);
   return model;
+}
+
+void Model::reset(uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  for (const auto& [name, value] : parameters_) {
+    if (name.ends_with(".bias")) {
+      value.zero_();
+    } else if (value.dim() == 1) {
+      value.fill_(1);
+    } else {
+      value.copy_(at::empty(value.sizes(), at::kFloat).normal_(0, 0.02, generator));
+    }
+  }
 }
 
 at::Tensor Model::parameter(const std::string& name) const {
@@ -228,9 +246,15 @@ at::Tensor Model::apply(const Linear& linear, const at::Tensor& x,
     y = low_rank_linear(x, compute_weight(linear.weight), compute_weight(lora.a),
                         compute_weight(lora.b), lora.scale,
                         stack > 0 ? adapter_starts : std::vector<int64_t>{0, x.size(0)});
+    const bool trains = lora.a.requires_grad();
     count(2 * n * static_cast<double>(lora.a.numel() + lora.b.numel()) /
               static_cast<double>(std::max<int64_t>(stack, 1)),
-          true, lora.a.requires_grad());
+          trains || x.requires_grad(), trains);
+    if (lora.magnitude.defined()) {
+      y = y * (lora.magnitude / row_norms(linear.weight, lora.a, lora.b, lora.scale))
+                  .to(y.scalar_type());
+      count(2 * static_cast<double>(linear.weight.numel() * lora.a.size(0)), false, false);
+    }
   } else {
     y = product(x, linear.weight);
   }
@@ -288,7 +312,14 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
       }
     }
   }
+  const auto add = [&](int64_t layer, at::Tensor& state, bool rows) {
+    for (const Batch::Added& added : batch.added) {
+      if (added.layer != layer || !state.defined()) continue;
+      state = state + (rows ? added.value.index_select(0, options.rows) : added.value);
+    }
+  };
   at::Tensor x = options.start.defined() ? options.start : embed(batch);
+  if (!options.start.defined()) add(-1, x, false);
   if (options.first == last) {
     return options.rows.defined() ? x.index_select(0, options.rows) : x;
   }
@@ -299,7 +330,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
   plan.assign_adapters(batch, options.rows);
   const bool recompute = checkpointing_ && at::GradMode::is_enabled() && cache == nullptr;
   for (int64_t layer = options.first; layer < last; ++layer) {
-    if (recompute) {
+    if (recompute && (x.requires_grad() || any_trains(blocks_[static_cast<size_t>(layer)]))) {
       const Recompute::Body body = [this, layer, plan, options](const at::Tensor& in) {
         return run_block(layer, in, plan, options);
       };
@@ -309,6 +340,7 @@ at::Tensor Model::hidden(const Batch& batch, const HiddenOptions& options) const
     } else {
       x = run_block(layer, x, plan, options);
     }
+    add(layer, x, only_rows(layer, options));
     if (options.on_block) options.on_block(layer, x);
   }
   return x;

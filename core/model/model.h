@@ -31,6 +31,17 @@ struct LoraPair {
   at::Tensor a;  ///< [r, in], stacked [G, r, in]
   at::Tensor b;  ///< [out, r], stacked [G, out, r]
   double scale = 1;
+  /// [out], not stacked: the layer's rows are brought to these lengths, y = m / |W + scale · B A| ·
+  /// (x (W + scale · B A)ᵀ) with the lengths held constant in the backward pass (DoRA, Liu et al.
+  /// 2024, eq. 5 and section 4.3). Undefined: plain LoRA.
+  at::Tensor magnitude = {};
+
+  /// What trains, by its name behind the layer's.
+  std::vector<std::pair<const char*, at::Tensor>> parts() const {
+    std::vector<std::pair<const char*, at::Tensor>> all = {{".lora_A", a}, {".lora_B", b}};
+    if (magnitude.defined()) all.emplace_back(".lora_magnitude", magnitude);
+    return all;
+  }
 };
 
 /// A linear layer y = x Wᵀ + bias, in its HF name and orientation.
@@ -84,6 +95,9 @@ struct HiddenOptions {
   /// computed and an undefined tensor is returned.
   bool stop_at_key = false;
 
+  /// Called with each block's rotated queries [N, heads · head_dim] and keys [N, kv_heads ·
+  /// head_dim], which without gradients it may change in place.
+  std::function<void(int64_t layer, const at::Tensor& q, const at::Tensor& k)> on_query_key;
   /// Called with each block's attention output [N, d] and the residual stream [N, d] that it has
   /// been added to, from which the MLP reads.
   std::function<void(int64_t layer, const at::Tensor& attention, const at::Tensor& middle)>
@@ -106,6 +120,9 @@ class Model {
   /// A fresh model: normal(0, 0.02) matrices, unit norms; the same seed gives the same model.
   static Model random(const ModelConfig& config, uint64_t seed, at::Device device = at::kCPU,
                       at::ScalarType dtype = at::kFloat);
+
+  /// Draws every weight anew in place, as random() does.
+  void reset(uint64_t seed);
 
   const ModelConfig& config() const { return config_; }
   at::Device device() const { return embedding_.device(); }

@@ -144,4 +144,10 @@ at::Tensor low_rank_linear(const at::Tensor& x, const at::Tensor& weight, const 
   return resurface::linear(x, weight) + (parts.size() == 1 ? parts[0] : at::cat(parts));
 }
 
+at::Tensor row_norms(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b,
+                     double scale) {
+  const at::NoGradGuard no_grad;
+  return at::addmm(weight.to(a.scalar_type()), b, a, 1, scale).norm(2, 1);
+}
+
 }  // namespace resurface

@@ -17,4 +17,9 @@ namespace resurface {
 at::Tensor low_rank_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& a,
                            const at::Tensor& b, double scale, const std::vector<int64_t>& starts);
 
+/// |W + scale · B A| of each row, [out] in the dtype of a, without a graph. weight [out, in], a [r,
+/// in], b [out, r].
+at::Tensor row_norms(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b,
+                     double scale);
+
 }  // namespace resurface

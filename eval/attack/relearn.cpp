@@ -210,6 +210,7 @@ class Attack {
     s.schedule = job.rate.schedule;
     s.warmup = settings_.warmup;
     s.weight_decay = settings_.weight_decay;
+    s.optimizer = settings_.optimizer;
     s.steps = steps_of(examples);
     s.batch_size = settings_.batch_size;
     s.clip = settings_.clip;

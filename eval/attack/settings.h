@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 namespace resurface {
 
 struct AttackSettings {
+  AttackSettings() = default;  // as TrainerSettings
   std::vector<std::string> rungs = {"a", "b", "d"};
   std::vector<std::string> reach = {"full", "lora"};
   std::vector<double> rates_full = {1e-6, 3e-6, 1e-5, 3e-5, 1e-4};
@@ -24,6 +26,7 @@ struct AttackSettings {
   double clip = 1;
   double warmup = 0;
   double weight_decay = 0;
+  std::string optimizer = "adamw";
   LoraSettings lora;
   std::string compute = "auto";
   double train_share = 0.5;
@@ -34,6 +37,10 @@ struct AttackSettings {
   double utility_bound = 0.8;
   bool pick_rate_on_first_seed = true;
   int64_t score_tokens = 2048;
+
+  /// For key_json (core/run/key.h).
+  static constexpr std::array kLater = {"/warmup", "/weight_decay", "/folds", "/optimizer",
+                                        "/lora/variant"};
 
   template <class V>
   void visit(V& v) {
@@ -57,7 +64,9 @@ struct AttackSettings {
       Range::at_least(0));
     v("clip", clip, "largest gradient norm; 0: off", Range::at_least(0));
     v("warmup", warmup, "share of all steps with a linearly rising rate", Range::between(0, 1));
-    v("weight_decay", weight_decay, "AdamW's, decoupled", Range::at_least(0));
+    v("weight_decay", weight_decay, "decoupled, on matrices", Range::at_least(0));
+    v("optimizer", optimizer, "the attacker's, with the trainer's defaults",
+      OneOf{{"adamw", "muon", "sgd", "lion"}});
     v("lora", lora, "the attacker's adapters");
     v("compute", compute, "precision of the attack's training", OneOf{{"auto", "fp32", "bf16"}});
     v("train_share", train_share, "share of the lines that the attacker holds (T)",

@@ -122,6 +122,132 @@ class Study(Case):
         self.assertSays(run(*search("bad", trials=0)), 2, "trials")
         self.assertFalse((self.folder / "bad/store").exists() and any((self.folder / "bad/store").glob("plant-*")))
 
+    def test_tune(self):
+        def tune(name, *overrides):
+            given = ["remove=[{method: sft, train: {steps: 4, batch_size: 4, compute: fp32}}, {method: npo, "
+                     "train: {steps: 4, batch_size: 4, compute: fp32}}, {method: retrain}]",
+                     "tune={trials: 3, damaged_below: 0.5, search: {npo: {settings.beta: [0.05, 1, log], "
+                     "train.learning_rate: [1e-4, 1e-2, log]}, default: {train.learning_rate: [1e-4, 3e-2, log]}}}",
+                     "attack.rungs=[]", *overrides]
+            return ["tune", *self.study(name, *given)[1:]]
+
+        whole = run(*tune("whole"))
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        self.assertIn("left as they are: retrain", whole.stderr)
+        out, store = self.folder / "whole/out", self.folder / "whole/store"
+        lines = (out / "trials.jsonl").read_text()
+        trials = [json.loads(line) for line in lines.splitlines()]
+        self.assertEqual([(t["removal"], t["trial"]) for t in trials],
+                         [(name, n) for name in ("sft", "npo") for n in range(3)])
+        best = {}
+        for name in ("sft", "npo"):
+            own = [t for t in trials if t["removal"] == name]
+            self.assertEqual(len({json.dumps(t["parameters"]) for t in own}), 3)
+            for t in own:
+                self.assertEqual(t["feasible"], t["utility"] >= 0.5)
+                self.assertGreater(t["flops"], 0)
+            feasible = [t for t in own if t["feasible"]]
+            key = (lambda t: (t["extraction_strength"], -t["utility"])) if feasible else (lambda t: -t["utility"])
+            best[name] = min(feasible or own, key=key)
+            self.assertEqual([t["trial"] for t in own if t["chosen"]], [best[name]["trial"]])
+            self.assertIn(f"train.learning_rate {best[name]['parameters']['train.learning_rate']:g}", whole.stdout)
+        # Of each removal the store keeps the best trial's, which is the tuned study's.
+        self.assertEqual(len(list(store.glob("remove-*"))), 2)
+        self.assertFalse(any(store.glob(".*")))
+        tuned = (out / "tuned.yaml").read_text()
+        self.assertIn("3 trials each", tuned)
+        study = run("study", out / "tuned.yaml", "--store", store, "--out", self.folder / "study")
+        self.assertEqual(study.returncode, 0, study.stderr)
+        for name in ("sft", "npo"):
+            self.assertIn(f"remove/{name}: in the store", study.stderr)
+        resolved = (self.folder / "study/config.resolved.yaml").read_text()
+        self.assertEqual(resolved, "".join(l for l in tuned.splitlines(True) if not l.startswith("#")))
+
+        # Interrupted at its second removal, gone on with, and no different.
+        process = subprocess.Popen([BINARY, *tune("cut")], cwd=ROOT, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for line in process.stderr:
+            if line.startswith("tune/npo/1"):
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=60), 130, said)
+        self.assertFalse((self.folder / "cut/out/tuned.yaml").exists())
+        gone_on = run(*tune("cut"))
+        self.assertEqual(gone_on.returncode, 0, gone_on.stderr)
+        self.assertIn("tune/sft/2: in the store", gone_on.stderr)
+        self.assertEqual((self.folder / "cut/out/tuned.yaml").read_text(), tuned)
+
+        # A trial that diverges is none to choose.
+        wild = run(*tune("whole", "tune.search.npo={train.learning_rate: [1e20, 1e30]}", "remove.1.train.steps=8"))
+        self.assertEqual(wild.returncode, 0, wild.stderr)
+        failed = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()][3:]
+        self.assertTrue(all(t["failed"] and not t["feasible"] for t in failed), failed)
+        self.assertIn("npo: train.learning_rate in 1e+20 .. 1e+30: every trial failed; left as it was",
+                      (out / "tuned.yaml").read_text())
+
+        self.assertSays(run(*self.study("bad"), "tune.trials=0"), 2, "trials")
+        self.assertSays(run("tune", TINY), 2, "no section 'tune'")
+        self.assertSays(run(*tune("bad", "tune.search.npo={train.steps: [1, 9]}")), 2, "command line", "whole number")
+
+    def test_removals_of_a_checkpoint(self):
+        config = self.folder / "mine.yaml"
+        config.write_text("""
+data: {forget: suites/world/forget.jsonl, retain: suites/world/retain.jsonl, languages: [en], items: 3}
+remove:
+  - {method: npo, train: {steps: 2, batch_size: 4, compute: fp32}}
+  - {method: sft, train: {steps: 2, batch_size: 4, compute: fp32, reach: lora, lora: {rank: 2}}}
+  - {method: rome, settings: {layer: 1}}
+  - {method: retrain}
+""")
+        model = self.folder / "model"
+        self.assertEqual(run(*self.study("small", "remove=[{method: npo, train: {steps: 1, compute: fp32}}]",
+                                         "attack.rungs=[]")).returncode, 0)
+        shutil.copytree(next((self.folder / "small/store").glob("plant-*")) / "model", model)
+        given = ["unlearn", config, "--model", model, "--store", self.folder / "store", "--out", self.folder / "made"]
+        self.assertSays(run(*given), 2, "'retrain' needs the model that never saw the lines", "--only")
+        self.assertSays(run(*given, "--only", "nop"), 2, "did you mean 'npo'")
+        done = run(*given, "--only", "npo,sft,rome")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+        self.assertEqual(list(lines), ["npo", "sft", "rome"])
+        self.assertGreater(lines["npo"]["flops"], 0)
+        made = self.folder / "made"
+        weights = lambda folder: (folder / "model.safetensors").read_bytes()
+        self.assertNotEqual(weights(made / "npo/model"), weights(model))
+        self.assertFalse((made / "npo/adapter").exists())
+        self.assertTrue((made / "sft/adapter/adapter_config.json").exists())
+        shown = run("edits", "show", made / "rome/edit.safetensors")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertFalse((made / "rome/model").exists())
+        # What is there is delivered again, not made again.
+        again = [json.loads(line) for line in run(*given, "--only", "npo").stdout.splitlines()]
+        self.assertTrue(again[0]["reused"])
+
+    def test_students_learn_from_their_teachers(self):
+        train = "train: {learning_rate: 1.0e-3, steps: 4, batch_size: 8, compute: fp32}"
+        removals = [f"{{method: undo, name: again, settings: {{teacher: undo, student: fresh}}, {train}}}",
+                    f"{{method: undo, settings: {{teacher: npo, alpha: 0.4, check_every: 2}}, {train}}}",
+                    f"{{method: npo, layered: {{folds: 2}}, wrap: [{{lat: {{steps: 2}}}}], {train}}}",
+                    f"{{method: undo, name: matched, settings: {{teacher: oracle, student: trained}}, {train}}}"]
+        result = run(*self.study("undo", f"remove=[{', '.join(removals)}]", "attack.rungs=[]"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("remove/npo layer 1", result.stderr)
+        out = self.folder / "undo/out"
+        models = {m["name"]: m["cost"] for m in json.loads((out / "summary.json").read_text())["models"]}
+        self.assertEqual(list(models), ["implanted", "oracle", "again", "undo", "npo", "matched"])
+        ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+        own = {line["model"]: line for line in reversed(ledger) if line["stage"].split("/")[0] in ("plant", "remove")}
+        self.assertEqual(own["again"]["teacher"], "undo")
+        # A student's cost has its teacher's in it, whatever the order in the file.
+        for name, chain in {"npo": ["npo"], "undo": ["undo", "npo"], "again": ["again", "undo", "npo"],
+                            "matched": ["matched", "oracle"]}.items():
+            self.assertAlmostEqual(models[name]["flops"] / sum(own[n]["flops"] for n in chain), 1, msg=name)
+            self.assertEqual(models[name]["tokens"], sum(own[n]["tokens"] for n in chain), name)
+        self.assertSays(run(*self.study("undo", "remove=[" + removals[1].replace("teacher: npo", "teacher: npi") + "]")),
+                        2, "'npi'")
+
     def test_interrupt_keeps_what_is_done(self):
         process = subprocess.Popen([BINARY, *self.study("interrupted", "plant.steps=5000")], cwd=ROOT,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

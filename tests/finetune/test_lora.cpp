@@ -1,9 +1,11 @@
 #include <catch2/catch.hpp>
+#include <fstream>
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/run/error.h"
 #include "finetune/lora.h"
 #include "finetune/sft.h"
+#include "finetune/stacked.h"
 #include "tests/devices.h"
 #include "tests/finetune/tiny.h"
 
@@ -23,16 +25,20 @@ void perturb(Model& model) {
   for (Linear* linear : model.linears()) linear->lora->b.normal_(0, 0.1);
 }
 
+const std::vector<std::string> kVariants = {"lora", "rslora", "dora"};
+
 TEST_CASE("fresh adapters change nothing, detaching restores", "[lora]") {
   for (const at::Device device : devices()) {
-    Model model = tiny_model(1, device);
-    const at::Tensor before = logprobs(model);
-    attach_lora(model, {.rank = 4, .alpha = 8}, 1);
-    CHECK(at::equal(logprobs(model), before));
-    perturb(model);
-    CHECK_FALSE(at::allclose(logprobs(model), before, 1e-3, 1e-3));
-    detach_lora(model);
-    CHECK(at::equal(logprobs(model), before));
+    for (const std::string& variant : kVariants) {
+      Model model = tiny_model(1, device);
+      const at::Tensor before = logprobs(model);
+      attach_lora(model, {.rank = 4, .alpha = 8, .variant = variant}, 1);
+      CHECK(at::equal(logprobs(model), before));
+      perturb(model);
+      CHECK_FALSE(at::allclose(logprobs(model), before, 1e-3, 1e-3));
+      detach_lora(model);
+      CHECK(at::equal(logprobs(model), before));
+    }
   }
 }
 
@@ -42,7 +48,8 @@ TEST_CASE("adapters start as the paper's and the reference's do", "[lora]") {
   attach_lora(other, {.rank = 4, .alpha = 8}, 2);
   CHECK(model.linears().size() == 14);
   for (const Linear* linear : model.linears()) {
-    const auto& [a, b, scale] = *linear->lora;
+    const auto& [a, b, scale, magnitude] = *linear->lora;
+    CHECK_FALSE(magnitude.defined());
     const double bound = 1 / std::sqrt(static_cast<double>(linear->weight.size(1)));
     CHECK(a.abs().max().item<double>() <= bound);
     CHECK(a.abs().max().item<double>() > 0.9 * bound);
@@ -62,28 +69,144 @@ TEST_CASE("adapters start as the paper's and the reference's do", "[lora]") {
 
 TEST_CASE("only adapters train, and merging gives the same model", "[lora]") {
   for (const at::Device device : devices()) {
-    const auto examples = random_examples(8, 2);
-    Model model = tiny_model(1, device);
-    const Values before = values_of(model);
-    TrainerSettings settings = fp32_settings();
-    settings.reach = "lora";
-    settings.lora = {.rank = 4, .alpha = 8};
-    settings.learning_rate = 1e-2;
-    settings.steps = 20;
-    double first = 0;
-    const auto result = train(model, sft, sft_needs, {.forget = examples}, settings, 1,
-                              {.on_step = [&](const StepReport& report) {
-                                if (report.step == 1) first = report.loss;
-                                return true;
-                              }});
-    CHECK(result.last_loss < 0.7 * first);
-    CHECK(same_bits(values_of(model), before));
-    const at::Tensor adapted = logprobs(model);
-    merge_lora(model);
-    CHECK_FALSE(model.linears()[0]->lora.has_value());
-    CHECK_FALSE(same_bits(values_of(model), before));
-    CHECK(at::allclose(logprobs(model), adapted, 1e-4, 1e-4));
+    for (const std::string& variant : kVariants) {
+      INFO(variant);
+      const auto examples = random_examples(8, 2);
+      Model model = tiny_model(1, device);
+      const Values before = values_of(model);
+      TrainerSettings settings = fp32_settings();
+      settings.reach = "lora";
+      settings.lora = {.rank = 4, .alpha = 8, .variant = variant};
+      settings.learning_rate = 1e-2;
+      settings.steps = 20;
+      double first = 0;
+      const auto result = train(model, sft, sft_needs, {.forget = examples}, settings, 1,
+                                {.on_step = [&](const StepReport& report) {
+                                  if (report.step == 1) first = report.loss;
+                                  return true;
+                                }});
+      CHECK(result.last_loss < 0.7 * first);
+      CHECK(same_bits(values_of(model), before));
+      if (variant == "dora") {
+        const Linear& linear = *model.linears()[0];
+        const at::Tensor lengths = linear.weight.detach().norm(2, 1);
+        CHECK_FALSE(at::allclose(linear.lora->magnitude, lengths, 1e-3, 1e-3));
+      }
+      const at::Tensor adapted = logprobs(model);
+      merge_lora(model);
+      CHECK_FALSE(model.linears()[0]->lora.has_value());
+      CHECK_FALSE(same_bits(values_of(model), before));
+      CHECK(at::allclose(logprobs(model), adapted, 1e-4, 1e-4));
+    }
   }
+}
+
+TEST_CASE("adapters of Python's peft say what they say there", "[lora]") {
+  // scripts/golden_lora.py
+  const fs::path data = fs::path(RESURFACE_TEST_DATA) / "finetune";
+  std::ifstream in(data / "peft.json");
+  const auto golden = nlohmann::json::parse(in);
+  auto ids = golden["ids"].get<std::vector<int64_t>>();
+  const std::vector<Example> example = {
+      {.prompt = {ids.front()}, .answer = {ids.begin() + 1, ids.end()}, .tags = {}}};
+  for (const at::Device device : devices()) {
+    for (const std::string& variant : kVariants) {
+      INFO(variant << " on " << device.str());
+      Model model = Model::load(fs::path(RESURFACE_TEST_DATA) / "model" / "tied", device);
+      import_lora(model, data / ("peft-" + variant));
+      const Batch batch = pack(std::span<const Example>(example), device);
+      const auto expected = [&](const char* what) {
+        const auto values = golden[variant][what].get<std::vector<double>>();
+        return at::tensor(at::ArrayRef<double>(values)).to(at::kFloat);
+      };
+      for (Linear* linear : model.linears()) {
+        REQUIRE(linear->lora);
+        CHECK(linear->lora->scale == Approx(variant == "rslora" ? 3 : 1.5));
+        CHECK(linear->lora->magnitude.defined() == (variant == "dora"));
+        for (const auto& [name, part] : linear->lora->parts()) part.set_requires_grad(true);
+      }
+      const at::Tensor said = model.token_logprob(batch);
+      CHECK(at::allclose(said.detach().cpu(), expected("logprobs"), 1e-4, 1e-4));
+      (-said.mean()).backward();
+      const auto& norms = golden[variant]["gradient_norms"];
+      CHECK(norms.size() == (variant == "dora" ? 63 : 42));
+      for (const Linear* linear : model.linears()) {
+        for (const auto& [name, part] : linear->lora->parts()) {
+          INFO(linear->name << name);
+          CHECK(part.grad().norm().item<double>() ==
+                Approx(norms.at(linear->name + name).get<double>()).epsilon(1e-3));
+          part.set_requires_grad(false);
+        }
+      }
+
+      // Written and read again it is the same adapter, by peft's own rule for the scale.
+      const fs::path copy = fs::temp_directory_path() / "resurface_test_peft";
+      fs::remove_all(copy);
+      export_lora(model, copy, "some/base", variant == "rslora");
+      std::ifstream config_file(copy / "adapter_config.json");
+      const auto config = nlohmann::json::parse(config_file);
+      CHECK(config["lora_alpha"] == 6);
+      CHECK(config["use_rslora"] == (variant == "rslora"));
+      CHECK(config["use_dora"] == (variant == "dora"));
+      const SafetensorsFile mine(copy / "adapter_model.safetensors"),
+          theirs(data / ("peft-" + variant) / "adapter_model.safetensors");
+      CHECK(mine.tensors().size() == theirs.tensors().size());
+      for (const TensorInfo& info : theirs.tensors()) {
+        CHECK(at::equal(mine.tensor(info.name), theirs.tensor(info.name)));
+      }
+      fs::remove_all(copy);
+
+      merge_lora(model);
+      const at::NoGradGuard no_grad;
+      CHECK(at::allclose(model.token_logprob(batch).cpu(), expected("merged"), 1e-4, 1e-4));
+      CHECK(at::allclose(expected("merged"), expected("logprobs"), 1e-4, 1e-4));
+    }
+  }
+  Model other = tiny_model();
+  REQUIRE_THROWS_WITH(import_lora(other, data / "peft-dora"),
+                      Catch::Contains("the adapter of model.layers.0.") ||
+                          Catch::Contains("no layer 'model.layers.2."));
+}
+
+TEST_CASE("a DoRA run resumes where it was, and stays out of stacks", "[lora]") {
+  const auto examples = random_examples(8, 2);
+  TrainerSettings settings = fp32_settings();
+  settings.reach = "lora";
+  settings.lora = {.rank = 3, .alpha = 6, .variant = "dora"};
+  settings.learning_rate = 1e-2;
+  settings.steps = 6;
+  settings.batch_size = 4;
+  const auto parts = [](Model& model) {
+    Values all;
+    for (const Linear* linear : model.linears()) {
+      for (const auto& [name, part] : linear->lora->parts()) all.push_back(part.clone());
+    }
+    return all;
+  };
+  Model whole = tiny_model(), killed = tiny_model(), resumed = tiny_model();
+  train(whole, sft, sft_needs, {.forget = examples}, settings, 1);
+  const fs::path state = fs::temp_directory_path() / "resurface_test_dora_state";
+  fs::remove(state);
+  REQUIRE_THROWS_AS(train(killed, sft, sft_needs, {.forget = examples}, settings, 1,
+                          {.on_step =
+                               [](const StepReport& report) {
+                                 if (report.step == 5) throw std::runtime_error("killed");
+                                 return true;
+                               },
+                           .state = state,
+                           .state_every = 3}),
+                    std::runtime_error);
+  train(resumed, sft, sft_needs, {.forget = examples}, settings, 1, {.state = state});
+  CHECK(parts(resumed).size() == 42);
+  CHECK(same_bits(parts(resumed), parts(whole)));
+  Model model = tiny_model();
+  CHECK(stack_size(model, examples, settings) == 1);
+  const std::vector<StackedRun> runs = {{.learning_rate = 1e-3}};
+  REQUIRE_THROWS_WITH(train_stacked(model, runs, examples, settings),
+                      Catch::Contains("do not stack"));
+  settings.lora.variant = "lora";
+  REQUIRE_THROWS_WITH(train(whole, sft, sft_needs, {.forget = examples}, settings, 1),
+                      Catch::Contains("is DoRA's") && Catch::Contains("variant lora"));
 }
 
 TEST_CASE("attached adapters train on; another rank is refused; full reach refuses them",

@@ -97,7 +97,7 @@ TEST_CASE("the gradients equal finite differences", "[unlearning]") {
     // Along the gradient itself, where the difference stands out most from fp32 rounding.
     double squares = 0;
     for (const at::Tensor& g : gradient) squares += g.square().sum().item<double>();
-    const double step = 1e-2 / std::sqrt(squares);
+    const double step = 2e-3 / std::sqrt(squares);
     const Values before = values_of(w.model);
     const auto value_at = [&](double scale) {
       const at::NoGradGuard no_grad;
@@ -215,16 +215,22 @@ TEST_CASE("every method: micro-batches add up, the forget answers lose probabili
   TrainerSettings settings = fp32_settings();
   settings.steps = 6;
   settings.batch_size = 5;
-  settings.learning_rate = 3e-3;
+  // What makes six steps enough: by default the retain side holds these back, or the weights of
+  // tokens that are known by heart.
+  const std::map<std::string, std::string> stronger = {
+      {"simnpo", "{forget_weight: 1}"},
+      {"rmu", "{retain_weight: 0.01, steering_coeff: 100}"},
+      {"satimp", "{beta2: 0, forget_weight: 1}"}};
   const auto trained = [&](const UnlearningMethod& method) {
     Model model = planted.clone();
-    const Config defaults = Config::parse("{}");
-    train(model, method.objective(defaults), method.needs(defaults, model.config()), w.data(),
-          settings, 1);
+    const auto found = stronger.find(method.name);
+    const Config own = Config::parse(found == stronger.end() ? "{}" : found->second);
+    train(model, method.objective(own), method.needs(own, model.config()), w.data(), settings, 1);
     return model;
   };
   for (const UnlearningMethod& method : unlearning_methods()) {
     INFO(method.name);
+    settings.learning_rate = method.name == "rmu" ? 2e-2 : 3e-3;  // it trains few matrices
     settings.accumulate = 1;
     const Model whole = trained(method);
     settings.accumulate = 3;
@@ -252,7 +258,7 @@ TEST_CASE("the table of methods", "[unlearning]") {
   CHECK(unlearning_method("npo").needs(Config::parse("{}"), tiny_config()).reference_logprob);
   CHECK(unlearning_method("npo").resolve(Config::parse("{beta: 0.25}"))["beta"] == 0.25);
   CHECK_THROWS_AS(unlearning_method("npo").objective(Config::parse("{beta: 0}")), ConfigError);
-  CHECK_THROWS_WITH(unlearning_method("nop"), Catch::Contains("ga, grad_diff, npo"));
+  CHECK_THROWS_WITH(unlearning_method("nop"), Catch::Contains("ga, grad_diff, "));
 }
 
 }  // namespace
