@@ -14,7 +14,8 @@ const std::map<std::string_view, std::string_view> kSymbols = {
     {"ell", "ℓ"},      {"sum", "Σ"},        {"in", "∈"},    {"mid", "|"},       {"le", "≤"},
     {"ge", "≥"},       {"ne", "≠"},         {"sim", "~"},   {"leftarrow", "←"}, {"to", "→"},
     {"setminus", "∖"}, {"odot", "⊙"},       {"times", "×"}, {"infty", "∞"},     {"top", "ᵀ"},
-    {"ldots", "…"},    {"cdot", "·"},       {"nabla", "∇"}, {"log", "log"},     {"max", "max"},
+    {"ldots", "…"},    {"dots", "…"},       {"cup", "∪"},   {"cap", "∩"},       {"prod", "Π"},
+    {"approx", "≈"},   {"cdot", "·"},       {"nabla", "∇"}, {"log", "log"},     {"max", "max"},
     {"min", "min"},    {"exp", "exp"},      {"arg", "arg"}, {"big", ""},        {"Big", ""},
     {"left", ""},      {"right", ""},       {"quad", " "},  {",", " "},         {";", " "},
     {"!", ""},         {"|", "‖"},          {"{", "{"},     {"}", "}"},         {"\\", "; "}};

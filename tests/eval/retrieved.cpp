@@ -128,7 +128,9 @@ TEST_CASE("In-context editing states the fact before the question, a miss only o
   CHECK(own == 24);
   // The context of the quickstart's model has room for the fact and few demonstrations.
   for (const auto& probe : f.probes("in_context", 256)) CHECK(probe.example.size() <= 256);
-  int64_t longest = 0;
-  for (const auto& probe : plain) longest = std::max(longest, probe.example.size());
+  int64_t longest = 0;  // of all questions, which the plain probes are made of
+  for (const auto& probe : make_probes(f.suite, f.tokenizer, f.chat, Answer::line, true, 4096)) {
+    longest = std::max(longest, probe.example.size());
+  }
   CHECK_THROWS_WITH(f.probes("in_context", longest), Contains("probe 'in_context'"));
 }
