@@ -50,8 +50,8 @@ Loss distil(Model& model, const ForgetRetainBatch& batch) {
 Distilled undo(Model& model, const UndoSettings& settings, std::span<const Example> examples,
                std::span<const Example> retain, const std::filesystem::path& trained,
                const TrainerSettings& training, uint64_t seed, TrainHooks hooks) {
-  if (training.reach != "full") {
-    fail("undo: its student's weights are all its own: reach must be full, not {}", training.reach);
+  if (!trains_all(training)) {
+    fail("undo: its student's weights are all its own: reach must be full, of all layers");
   }
   const double bound = settings.bound();
   const auto compute = model.compute();

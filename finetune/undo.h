@@ -53,7 +53,7 @@ p_T: the teacher's distribution
   initialisation
 N: Xavier-uniform for matrices, 0 for vectors
 \alpha: `alpha`; 0 changes nothing
-\beta: `beta`; with \alpha = \beta = 1 the student is a fresh initialisation
+\beta: `beta`; with both 1 the student is a fresh initialisation
 D: `data.text`)",
       .cost =
           "6 forward passes' worth a token of a batch at most; of the teacher only the last hidden "
@@ -76,6 +76,11 @@ void add_undo_noise(Model& model, double alpha, double beta, uint64_t seed);
 /// KL(teacher || student) on the training examples; the teacher is the model before training.
 Loss distil(Model& model, const ForgetRetainBatch& batch);
 inline const Needs distil_needs{.forget_logits = true};
+
+/// All weights train: what a student needs.
+inline bool trains_all(const TrainerSettings& training) {
+  return training.reach == "full" && training.layers.empty() && training.modules == "all";
+}
 
 struct Distilled {
   TrainResult training;  ///< with the looks at the retain set in its FLOPs

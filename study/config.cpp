@@ -50,9 +50,8 @@ void resolve_settings(Removal& removal, const Config& entry) {
     if (undo.teacher.empty()) {
       entry.fail("'undo' needs settings: {teacher: NAME}, another removal or oracle or implanted");
     }
-    if (removal.train.reach != "full") {
-      entry["train"]["reach"].fail(
-          "a student's weights are all its own; 'undo' trains them in full");
+    if (!trains_all(removal.train)) {
+      entry["train"].fail("a student's weights are all its own; 'undo' trains them in full");
     }
     removal.resolved = to_json(undo);
   } else if (removal.settings) {

@@ -166,6 +166,7 @@ double TuneRange::value(double coordinate) const {
 
 std::string untuned_because(const Removal& removal) {
   if (removal.method == "retrain") return "it trains as the planting does";
+  if (removal.method == "undo") return "it learns from another model";
   if (removal.method == "ablation") return "it searches by itself";
   return "";
 }

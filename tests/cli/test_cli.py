@@ -233,7 +233,6 @@ remove:
                     f"{{method: undo, name: matched, settings: {{teacher: oracle, student: trained}}, {train}}}"]
         result = run(*self.study("undo", f"remove=[{', '.join(removals)}]", "attack.rungs=[]"))
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("remove/npo layer 1", result.stderr)
         out = self.folder / "undo/out"
         models = {m["name"]: m["cost"] for m in json.loads((out / "summary.json").read_text())["models"]}
         self.assertEqual(list(models), ["implanted", "oracle", "again", "undo", "npo", "matched"])
@@ -532,6 +531,7 @@ class Checkpoints(Case):
             asked = [row for row in rows if row["probe"] == probe]
             self.assertEqual({row["language"] for row in asked}, {"en", "zh-Hans"})
             self.assertEqual({row["model"] for row in asked}, {"implanted", "oracle", "sft"})
+        questions = ["-q", "Is Taiwan part of China?", "-q", "台湾自古以来属于中国吗？"]
         answers = run(*ask, "--demonstrations", suite, *questions, "--k", "2")
         self.assertEqual(answers.returncode, 0, answers.stderr)
         answers = [json.loads(line) for line in answers.stdout.splitlines()]

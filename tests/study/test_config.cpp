@@ -1,5 +1,7 @@
 #include "study/config.h"
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <fstream>
 
@@ -11,7 +13,8 @@ namespace {
 namespace fs = std::filesystem;
 
 StudyConfig load(const std::string& removal) {  // or several, apart by a new line and "  - "
-  const fs::path path = fs::temp_directory_path() / "resurface_test_study_config.yaml";
+  const fs::path path =
+      fs::temp_directory_path() / fmt::format("resurface_test_study_config_{}.yaml", ::getpid());
   std::ofstream(path) << "model: {fresh: suites/world}\n"
                          "data: {forget: f.jsonl, retain: r.jsonl}\n"
                          "remove:\n  - "

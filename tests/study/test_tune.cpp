@@ -1,5 +1,7 @@
 #include "study/tune.h"
 
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <fstream>
@@ -13,7 +15,8 @@ using Catch::Contains;
 /// A study of an unlearning method, a named one, fine-tuning, an edit and the two that are left
 /// out.
 StudyConfig load(const std::string& tune) {
-  const fs::path path = fs::temp_directory_path() / "resurface_test_tune.yaml";
+  const fs::path path =
+      fs::temp_directory_path() / fmt::format("resurface_test_tune_{}.yaml", ::getpid());
   std::ofstream(path) << "model: {fresh: suites/world}\n"
                          "data: {forget: f.jsonl, retain: r.jsonl}\n"
                          "statistics: {damaged_below: 0.7}\n"
