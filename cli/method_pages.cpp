@@ -1,6 +1,7 @@
 #include "cli/method_pages.h"
 
 #include "editing/methods.h"
+#include "finetune/choices.h"
 #include "finetune/methods.h"
 #include "finetune/trainer.h"
 #include "retrieval/ask.h"
@@ -230,6 +231,14 @@ std::vector<MethodInfo> all_methods() {
                  .summary = "forget one fold of the lines after the other, the later ones retained",
                  .fields = describe<LayeredSettings>(),
                  .page = page_of<LayeredSettings>()});
+  for (const auto& choice : kTrainingChoices) {
+    all.push_back({.name = choice.name,
+                   .family = choice.family,
+                   .paper = choice.paper,
+                   .summary = choice.summary,
+                   .fields = choice.describe ? choice.describe() : std::vector<FieldInfo>{},
+                   .page = choice.page});
+  }
   all.push_back({.name = "retrieval",
                  .family = "in the prompt",
                  .paper = "BM25: Robertson et al. 1994, Okapi at TREC-3",

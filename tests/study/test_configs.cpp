@@ -72,6 +72,7 @@ TEST_CASE("The examples on the methods' pages are read as a study's") {
     const std::string name = entry.path().stem();
     const Removal& shown = study.remove.back();
     CHECK((shown.method == name || !shown.wrap.empty() || shown.layered ||
+           shown.train.optimizer == name || shown.train.lora.variant == name ||
            !study.measure.probes.empty()));
   }
   CHECK(examples > 30);
