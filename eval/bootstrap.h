@@ -20,7 +20,7 @@ struct Interval {
   double low = std::numeric_limits<double>::quiet_NaN();
   double high = std::numeric_limits<double>::quiet_NaN();
 };
-/// {"mean", "low", "high"}: an estimate of docs/results.md.
+/// {"mean", "low", "high"}: an estimate of docs/output.md.
 void to_json(nlohmann::json& json, const Interval& interval);
 
 struct BootstrapSettings {

@@ -39,7 +39,7 @@ from report_parts.files import write_atomically
 
 STANCES = ("asserted", "attributed", "rejected", "absent")
 LABELS = ("stance", "refusal", "deflection")
-# What tells the rows of a study apart (docs/results.md).
+# What tells the rows of a study apart (docs/output.md).
 NAMES = ("model", "kind", "phase", "set", "probe", "item", "language", "phrasing", "question", "intensity", "rung",
          "reach", "attack_language", "learning_rate", "seed", "step")
 INSTRUCTIONS = """\

@@ -1,7 +1,7 @@
 """Makes RUNDIR/report.html from what a study wrote: python scripts/report.py RUNDIR
 
 One self-contained page: no script, no request to anywhere. Needs nothing but Python's standard library.
-The files it reads are described in docs/results.md.
+The files it reads are described in docs/output.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-// What the attacks did, for summary.json: utility, curves, recovery, verdict (docs/results.md).
+// What the attacks did, for summary.json: utility, curves, recovery, verdict (docs/output.md).
 #pragma once
 
 #include <map>

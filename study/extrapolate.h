@@ -42,7 +42,7 @@ double bytes_a_parameter(const Removal& removal);
 
 /// `summary` is a run's summary.json, `config` its resolved config. {"assumptions", "models": [{
 /// "model", "retraining": {...}, "methods": [{"name", "label", "flops", "dollars", "gpu_hours",
-/// "gpus", "bytes", "of_retraining", "examples", "stays_removed", "rung"}]}]}; docs/results.md.
+/// "gpus", "bytes", "of_retraining", "examples", "stays_removed", "rung"}]}]}; docs/output.md.
 nlohmann::ordered_json extrapolate(const nlohmann::ordered_json& summary, const StudyConfig& config,
                                    double study_parameters, const std::vector<LargeModel>& models,
                                    const ExtrapolationSettings& settings);

@@ -17,7 +17,7 @@ inline nlohmann::ordered_json whole(double value) {
                               : nlohmann::ordered_json();
 }
 
-/// An estimate of docs/results.md.
+/// An estimate of docs/output.md.
 inline nlohmann::ordered_json estimate(const Interval& interval) {
   return {{"mean", number(interval.estimate)},
           {"low", number(interval.low)},

@@ -1,4 +1,4 @@
-// From the measurements to what a reader sees: results.jsonl rows, summary.json (docs/results.md)
+// From the measurements to what a reader sees: results.jsonl rows, summary.json (docs/output.md)
 // and the table on the terminal.
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Reads a run folder and checks it against docs/results.md, so that the page can rely on it."""
+"""Reads a run folder and checks it against docs/output.md, so that the page can rely on it."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def _check(value, spec, file, where):
             if key in value:
                 _check(value[key], inner, file, path)
             elif not name.endswith("*"):
-                raise ReportError(f"{file}: missing key '{path}' (see docs/results.md)")
+                raise ReportError(f"{file}: missing key '{path}' (see docs/output.md)")
     elif not isinstance(value, spec) or (isinstance(value, bool) and spec is not bool):
         raise ReportError(f"{file}: '{where}' should be {NAMES[spec]}, but is {_show(value)}")
 

@@ -186,6 +186,21 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(npo[8], "{:.0f}% [{:.0f}, {:.0f}]".format(*kept))
         self.assertLess(self.model("graddiff")["utility"]["mean"], self.summary["damaged_below"])
 
+    def test_the_same_as_markdown(self):
+        done = subprocess.run([sys.executable, str(ROOT / "scripts" / "table.py"), str(self.folder)],
+                              capture_output=True, text=True, encoding="utf-8", env={"PYTHONDONTWRITEBYTECODE": "1"})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+        self.assertEqual({len(row) for row in rows}, {len(rows[0])})
+        header, rows = rows[0], rows[2:]
+        self.assertEqual([row[0] for row in rows], ["Base", "Implanted", "Oracle", "Retraining", "NPO", "RMU",
+                                                    "SFT on factual answers", "ROME", "GradDiff"])
+        by_name = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+        page = {row[0]: row for row in self.page().tables["verdict"][2:]}
+        self.assertEqual(by_name["RMU"]["ES after b"], page["RMU"][3])
+        self.assertEqual(by_name["RMU"]["gap to oracle, b"], page["RMU"][5].lstrip("+").replace("+", ""))
+        self.assertEqual((rows[-1][-1], rows[-2][-1]), ("damaged", "removed nothing"))
+
     def test_sentence_names_winner_and_margin(self):
         d = self.pair("npo", "rmu")["attacked"]
         said, more = self.sentence()
