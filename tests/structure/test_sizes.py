@@ -6,7 +6,8 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MOST = 150
 EDITORS = ("rome", "memit", "pmet", "emmet", "alphaedit", "rect", "fine_tune*", "ablation*")
-METHODS = ["unlearning/*.h", "retrieval/demonstrations.*", "retrieval/in_context.*",
+TRAINING = ("sft", "undo", "lat", "tar", "lora", "adamw", "muon", "qk_clip", "sgd", "lion")
+METHODS = ["unlearning/*.h", "study/layered.*", *(f"finetune/{name}.*" for name in TRAINING), "retrieval/demonstrations.*", "retrieval/in_context.*",
            *(f"editing/{name}.{ending}" for name in EDITORS for ending in ("h", "cpp"))]
 
 
