@@ -206,17 +206,8 @@ Json AttackSummary::verdict() const {
             reason.empty() ? "" : "; ", model->name, utility(*model).estimate,
             settings_.damaged_below);
       }
-      const auto differences = compare(attacked(a), attacked(b), settings);
-      // All languages together, and the reach that the attacker would choose, where there are
-      // several.
-      const auto pooled = [&](const RecoveryDifference& d) {
-        return std::none_of(differences.begin(), differences.end(), [&](const auto& other) {
-          return other.rung == d.rung && ((other.reach == "any" && d.reach != "any") ||
-                                          (other.language == "all" && d.language != "all"));
-        });
-      };
-      for (const RecoveryDifference& d : differences) {
-        if (!pooled(d)) continue;
+      for (const RecoveryDifference& d :
+           compare(attacked(a), attacked(b), settings, /*pooled=*/true)) {
         const bool holds = d.attacked.low > 0 || d.attacked.high < 0;
         const StudyModel& lower = d.attacked.estimate < 0 ? a : b;
         all.push_back({{"a", d.a},

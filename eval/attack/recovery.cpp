@@ -284,16 +284,19 @@ class Cutter {
 };
 
 // Every cut that the rows allow; "any" and "all" only where there are several to pool.
-std::vector<Cut> cuts(std::span<const AttackRow> rows, const RecoverySettings& settings) {
+/// `alone`: of pooled values without those that they pool.
+std::vector<Cut> cuts(std::span<const AttackRow> rows, const RecoverySettings& settings,
+                      bool alone = false) {
   std::map<std::string, std::pair<std::set<std::string>, std::set<std::string>>> found;
   for (const auto& row : rows) {
     if (row.rung == "none") continue;
     found[row.rung].first.insert(row.reach);
     found[row.rung].second.insert(row.language);
   }
-  const auto pooled = [](const std::set<std::string>& values, const char* name) {
+  const auto pooled = [&](const std::set<std::string>& values, const char* name) {
     std::vector<std::string> out(values.begin(), values.end());
     if (out.size() > 1) out.emplace_back(name);
+    if (alone) out.erase(out.begin(), out.end() - 1);
     return out;
   };
   std::vector<Cut> out;
@@ -379,9 +382,9 @@ std::vector<AttackRow> within_bound(std::span<const AttackRow> rows, double star
 }
 
 std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedModels& b,
-                                        const RecoverySettings& settings) {
+                                        const RecoverySettings& settings, bool pooled) {
   std::vector<RecoveryDifference> out;
-  for (const auto& cut : cuts(a.removed, settings)) {
+  for (const auto& cut : cuts(a.removed, settings, pooled)) {
     // A model that left the attack early lacks the last steps: it counts as unattacked there.
     auto steps = Cutter::steps_of(a.removed, cut);
     const auto others = Cutter::steps_of(b.removed, cut);

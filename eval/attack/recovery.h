@@ -134,9 +134,10 @@ struct RecoveryDifference {
 };
 void to_json(nlohmann::json& json, const RecoveryDifference& difference);
 
-/// A model that left the attack earlier counts as unattacked at the steps it lacks. Throws Error
-/// when the lines differ.
+/// A model that left the attack earlier counts as unattacked at the steps it lacks. `pooled`: only
+/// of all languages together and of the reach that the attacker would choose, where there are
+/// several. Throws Error when the lines differ.
 std::vector<RecoveryDifference> compare(const AttackedModels& a, const AttackedModels& b,
-                                        const RecoverySettings& settings);
+                                        const RecoverySettings& settings, bool pooled = false);
 
 }  // namespace resurface
