@@ -25,7 +25,7 @@ Command add_tune(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* parser = app.add_subcommand(
       "tune", "search the settings of a study's removals, the same number of trials for each");
-  parser->add_option("config", options->config, "a study, for example configs/unlearning.yaml")
+  parser->add_option("config", options->config, "a study, for example configs/all.yaml")
       ->required()
       ->check(CLI::ExistingFile);
   parser->add_option("overrides", options->overrides,
