@@ -1,6 +1,6 @@
 // resurface remove: one step of a study on a checkpoint of the user's own: checkpoint in;
 // checkpoint, adapter or edit file out.
-#include "cli/command.h"
+#include "cli/study_config.h"
 #include "core/run/error.h"
 #include "core/run/nearest.h"
 #include "study/workshop.h"
@@ -57,11 +57,7 @@ void check_possible(const StudyConfig& config, const std::string& name) {
 void run(const Options& options, const Globals& globals, const CLI::App& app) {
   auto overrides = options.overrides;
   overrides.push_back("model=" + nlohmann::json{{"checkpoint", options.model.string()}}.dump());
-  StudyConfig config = load_study(options.config, overrides);
-  // The command line wins over the file where it says something.
-  if (app.get_option("--device")->count() > 0) config.device = globals.device;
-  if (app.get_option("--dtype")->count() > 0) config.compute = globals.dtype;
-  if (app.get_option("--seed")->count() > 0) config.seed = globals.seed;
+  StudyConfig config = load_study(options.config, overrides, globals, app);
   const auto names = chosen(config, options.only);
   for (const std::string& name : names) check_possible(config, name);
   const fs::path out =

@@ -1,5 +1,5 @@
 // resurface study: a YAML file becomes stages, results and a report.
-#include "cli/command.h"
+#include "cli/study_config.h"
 #include "core/run/error.h"
 #include "study/study.h"
 
@@ -12,11 +12,7 @@ struct Options {
 };
 
 void run(const Options& options, const Globals& globals, const CLI::App& app, const char* command) {
-  StudyConfig config = load_study(options.config, options.overrides);
-  // The command line wins over the file where it says something.
-  if (app.get_option("--device")->count() > 0) config.device = globals.device;
-  if (app.get_option("--dtype")->count() > 0) config.compute = globals.dtype;
-  if (app.get_option("--seed")->count() > 0) config.seed = globals.seed;
+  StudyConfig config = load_study(options.config, options.overrides, globals, app);
   const bool given = std::string_view(command) != "study";
   if (given && config.models.empty()) {
     throw ConfigError(

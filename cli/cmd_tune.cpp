@@ -1,5 +1,5 @@
 // resurface tune: the settings of a study's removals, searched with one budget for all.
-#include "cli/command.h"
+#include "cli/study_config.h"
 #include "study/tune.h"
 
 namespace resurface {
@@ -11,11 +11,7 @@ struct Options {
 };
 
 void run(const Options& options, const Globals& globals, const CLI::App& app) {
-  StudyConfig config = load_study(options.config, options.overrides);
-  // The command line wins over the file where it says something.
-  if (app.get_option("--device")->count() > 0) config.device = globals.device;
-  if (app.get_option("--dtype")->count() > 0) config.compute = globals.dtype;
-  if (app.get_option("--seed")->count() > 0) config.seed = globals.seed;
+  const StudyConfig config = load_study(options.config, options.overrides, globals, app);
   tune_study(config, {.out = globals.out, .store = options.store});
 }
 
