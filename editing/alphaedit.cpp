@@ -22,10 +22,7 @@ K_p: the keys of earlier batches, where they are `sequential`
     .cost =
         "The eigenvectors of C are found once a block. As P projects, the solve is (SS' + λI)⁻¹ "
         "PKR' with S = P[K K_p], as small as the number of requests so far.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
-        "text.",
+    .needs = needs_requests_and_covariance,
     .traps =
         "The threshold is of the averaged C and belongs to a model: if it leaves no direction "
         "nothing can be written, if it leaves all nothing is protected.",

@@ -19,10 +19,7 @@ const MethodPage emmet_page = {
     .cost =
         "As ROME, with one solve for the batch: C⁻¹K (K'C⁻¹K + μI)⁻¹ = (μC + KK')⁻¹K, which is "
         "MEMIT's.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
-        "text.",
+    .needs = needs_requests_and_covariance,
     .traps =
         "Two requests with the same key and different values have no exact solution; with mu 0 the "
         "solve is refused. The reference leaves mu out of a batch of one; here it counts always.",

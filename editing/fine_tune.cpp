@@ -79,9 +79,7 @@ y_t: each token of its target, all scored where the prompt ends
     .cost =
         "Blocks up to the edited one run once; each of `steps` Adam steps runs those above, "
         "forward and back to the edited block. The edit is of full rank.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.",
+    .needs = needs_requests,
     .traps =
         "The whole target is taught at one position, as the baseline of the editing papers does "
         "it, so that longer answers come out as noise: FT-M is the fair baseline.",
@@ -103,9 +101,7 @@ y_t: each token of its target, after those before it
     .cost =
         "Blocks up to the edited one run once; each of `steps` Adam steps runs those above, "
         "forward and back to the edited block. The edit is of full rank.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.",
+    .needs = needs_requests,
     .traps =
         "The reference takes the requests in small batches, a step each; here a step sees the "
         "whole batch.",

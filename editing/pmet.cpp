@@ -25,10 +25,7 @@ n_l: edited blocks left, $l$ included
         "The systems solved are as small as the number of requests where that is less than d_ff, "
         "with one cached Cholesky factor of C a block; keys and residuals need one sweep over the "
         "blocks up to the last edited one.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
-        "text.",
+    .needs = needs_requests_and_covariance,
     .traps =
         "The reference also weakens the likelihood's weight once the target is the likeliest "
         "answer; here it does not change.",

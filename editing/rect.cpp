@@ -27,10 +27,7 @@ M: keeps a share `keep` of the matrix' entries)",
     .cost =
         "As MEMIT, and one selection over each edited matrix. The edit is of full rank: its file "
         "holds whole matrices.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
-        "text.",
+    .needs = needs_requests_and_covariance,
     .traps =
         "The entries are chosen when the values have been written, so what is dropped is not made "
         "up for by the blocks above.",

@@ -16,6 +16,16 @@ namespace resurface {
 
 struct ValueSettings;
 
+/// What the editors' pages say they need.
+inline constexpr auto needs_requests =
+    "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+    "factual "
+    "answers, in each language.";
+inline constexpr auto needs_requests_and_covariance =
+    "Edit requests, which a study makes of the suite's items: their questions, subjects and "
+    "factual "
+    "answers, in each language.\nThe covariance C of the edited blocks, from general text.";
+
 struct ContextSettings {
   int64_t count = 5;
   std::vector<int64_t> lengths = {5, 10};

@@ -85,10 +85,7 @@ j: the request's prompts; $t$ the target's tokens
     .cost =
         "The blocks up to the edited one and the positions before the subject run once; each Adam "
         "step runs the blocks above from the subject on, for all requests together.",
-    .needs =
-        "Edit requests, which a study makes of the suite's items: their questions, subjects and "
-        "factual answers, in each language.\nThe covariance C of the edited blocks, from general "
-        "text.",
+    .needs = needs_requests_and_covariance,
     .traps =
         "As published, the averaged key stands in u and the bare prompt's key elsewhere; then k'u "
         "can approach 0 and one edit ruins the model, most of all where the subject comes first. "
