@@ -76,7 +76,7 @@ StoredStage Workshop::stage(const StageKey& key, const std::string& name, const 
 
 Model Workshop::load(const Artifact& artifact) const {
   Model model = Model::load(artifact.checkpoint, device_);
-  if (!artifact.edit.empty()) apply_edit(model, read_edit_file(artifact.edit));
+  if (!artifact.edit.empty()) apply_edit(model, as_held(model, read_edit_file(artifact.edit)));
   model.set_compute(parse_compute_dtype(config_.compute, device_));
   return model;
 }
@@ -230,7 +230,7 @@ StageCost Workshop::edit_into(Model& model, const Removal& removal, const StageK
           ? remove_by_ablation(model, removal, inputs_, removal_seed(removal),
                                store_.partial(key, "jsonl"), folder / "trials.jsonl", edit)
           : remove_by_editing(model, removal, inputs_, store_.root() / "statistics", edit);
-  write_edit_file(folder / "edit.safetensors", edit);
+  write_edit_file(folder / "edit.safetensors", as_stored(model, edit));
   return cost;
 }
 

@@ -25,6 +25,13 @@ int64_t sample(at::Tensor scores, const GenerateOptions& options, at::Generator&
   return at::multinomial(p, 1, false, generator).item<int64_t>();
 }
 
+/// Whether a sequence that grows to `length` outgrows its cache: longrope turns the keys of all its
+/// positions otherwise from here on.
+bool starts_again(const ModelConfig& config, int64_t length) {
+  return config.rope && config.rope->type == "longrope" &&
+         length == config.rope->original_context + 1;
+}
+
 }  // namespace
 
 std::vector<std::vector<int64_t>> generate(const Model& model,
@@ -44,17 +51,7 @@ std::vector<std::vector<int64_t>> generate(const Model& model,
          config.context);
   }
   const int64_t capacity = std::min(longest + options.max_tokens, config.context);
-  KvCache cache;
-  cache.lengths.assign(prompts.size(), 0);
-  for (int64_t l = 0; l < config.layers; ++l) {
-    const auto make = [&] {
-      return at::zeros(
-          {static_cast<int64_t>(prompts.size()), config.kv_heads, capacity, config.head_dim},
-          at::TensorOptions().dtype(model.compute()).device(model.device()));
-    };
-    cache.keys.push_back(make());
-    cache.values.push_back(make());
-  }
+  KvCache cache = model.empty_cache(std::ssize(prompts), capacity);
   // A generator a prompt: what one prompt draws does not depend on its neighbours.
   std::vector<at::Generator> generators;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -96,15 +93,17 @@ std::vector<std::vector<int64_t>> generate(const Model& model,
       if (static_cast<int64_t>(answer.size()) >= options.max_tokens || length >= capacity) continue;
       keep.push_back(static_cast<int64_t>(r));
       still.push_back(active[r]);
-      next_input.push_back({token});
-      lengths.push_back(length);
+      if (starts_again(config, length + 1)) {
+        next_input.push_back(prompts[active[r]]);
+        next_input.back().insert(next_input.back().end(), answer.begin(), answer.end());
+        lengths.push_back(0);
+      } else {
+        next_input.push_back({token});
+        lengths.push_back(length);
+      }
     }
     if (keep.size() < active.size() && !keep.empty()) {  // finished rows leave the cache
-      const at::Tensor rows = at::tensor(at::IntArrayRef(keep), longs).to(model.device());
-      for (size_t l = 0; l < cache.keys.size(); ++l) {
-        cache.keys[l] = cache.keys[l].index_select(0, rows);
-        cache.values[l] = cache.values[l].index_select(0, rows);
-      }
+      cache.keep(at::tensor(at::IntArrayRef(keep), longs).to(model.device()));
     }
     active = std::move(still);
     input = std::move(next_input);

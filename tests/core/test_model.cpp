@@ -184,13 +184,7 @@ TEST_CASE("a cached prefix changes neither values nor gradients", "[model]") {
     const auto index = [&](const std::vector<int64_t>& v) {
       return at::tensor(at::IntArrayRef(v), at::kLong).to(device);
     };
-    KvCache cache;
-    cache.lengths.assign(full.size(), 0);
-    for (int64_t l = 0; l < model.layers(); ++l) {
-      cache.keys.push_back(
-          at::zeros({5, model.config().kv_heads, 32, model.config().head_dim}, at::device(device)));
-      cache.values.push_back(at::zeros_like(cache.keys.back()));
-    }
+    KvCache cache = model.empty_cache(std::ssize(full), 32);
     {
       at::NoGradGuard no_grad;
       model.hidden(pack_sequences(head, device), {.first = first,
@@ -366,7 +360,7 @@ TEST_CASE("config.json: what is not implemented is refused by name", "[model]") 
   refuse("hidden_act", "relu", "relu");
   refuse("hidden_size", "big", "hidden_size");
   refuse("num_key_value_heads", 3, "multiple");
-  refuse("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}, "yarn");
+  refuse("rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}, "dynamic");
   refuse("quantization_config", {{"quant_method", "gptq"}}, "gptq");
   refuse("vocab_size", nullptr, "vocab_size");
 }
