@@ -3,7 +3,7 @@
 transformers and peft say with it.
 
     python scripts/golden_families.py [NAME...]       # transformers 4.57.1, peft 0.17.1: all but minimax_m2
-    python scripts/golden_families.py minimax_m2      # transformers 5.23.0, peft 0.19 or later
+    python scripts/golden_families.py minimax_m2      # transformers 5.23.0, peft 0.21.2
     python scripts/golden_families.py --configs       # transformers 5: config_transformers5.json of all
     python scripts/golden_families.py --check         # any version: its logits of the checkpoints against the files
 
@@ -73,7 +73,7 @@ LLAMA_LORA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 LATENT_LORA = LLAMA_LORA + ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 MINIMAX_LORA = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "output_gate", "out_proj", "w1", "w2", "w3")
 
-# name: (transformers' model type, settings, layers that take LoRA)
+# name: (transformers' model type, settings, layers that take LoRA); besides them MADE_OF_OTHERS below
 FAMILIES = {
     "gpt2": ("gpt2", GPT | dict(n_embd=16, n_head=2), ("c_attn", "c_proj", "c_fc")),
     "gpt_neox": ("gpt_neox", NEOX, ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")),
@@ -292,7 +292,7 @@ def stored(model, folder):
 def gradients(model):
     """The gradient of every stored tensor that is a parameter: saved in the weights' place, so that their names and
     layout on disk are theirs."""
-    buffers = {name.rpartition(".")[2] for name, _ in model.named_buffers()}
+    buffers = {name for name, _ in model.named_buffers()}
     kept = [p.detach().clone() for p in model.parameters()]
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         for p in model.parameters():
@@ -300,7 +300,8 @@ def gradients(model):
         saved = stored(model, pathlib.Path(folder))
         for p, value in zip(model.parameters(), kept):
             p.copy_(value)
-    return {f"grad.{k}": v for k, v in saved.items() if k.rpartition(".")[2] not in buffers}
+    return {f"grad.{k}": v for k, v in saved.items()
+            if k not in buffers and not k.endswith("e_score_correction_bias")}
 
 
 def write_json(path, value, sort=True):
@@ -348,6 +349,12 @@ def makers_config(name, config, folder):
             for factor in ("alpha", "beta"):
                 config[f"layernorm_{theirs}_{factor}"] = config.pop(f"{mine}_{factor}_factor")
         drop |= {"layer_types", "partial_rotary_factor", "block_size"}
+    if name == "minimax_m2":
+        config |= dict(rope_theta=config["rope_parameters"]["rope_theta"], scoring_func="sigmoid", use_qk_norm=True,
+                       qk_norm_type="per_layer", use_routing_bias=True, use_mtp=True, num_mtp_modules=3,
+                       mtp_transformer_layers=1, shared_intermediate_size=0,
+                       attn_type_list=[1] * config["num_hidden_layers"])
+        drop |= {"rope_parameters"}
     if name.startswith("pangu"):
         drop |= {"head_dim", "pretraining_tp", "rope_scaling", "mlp_bias", "attention_bias"}
     if name == "pangu_embedded":
@@ -454,6 +461,25 @@ def golden_fp8():
     print("deepseek_v3_fp8:", float((logits - given["logits"]).abs().max()), "from deepseek_v3")
 
 
+def golden_gpt2_bare():
+    """gpt2 as the first files are named: without prefix, with the causal masks."""
+    source, folder = OUT / "gpt2", OUT / "gpt2_bare"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    config = json.loads((source / "config.json").read_text())
+    n = config["n_positions"]
+    write_json(folder / "config.json", config | dict(n_ctx=n))
+    weights = {k.removeprefix("transformer."): v for k, v in load_file(str(source / "model.safetensors")).items()}
+    masks = {f"h.{i}.attn.bias": torch.ones(n, n).tril()[None, None] for i in range(config["n_layer"])}
+    save_file(weights | masks, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    given = load_file(str(source / "golden.safetensors"))
+    save_file({k: given[k] for k in ("ids", "lengths", "logits")}, str(folder / "golden.safetensors"))
+    print("gpt2_bare")
+
+
+MADE_OF_OTHERS = {"deepseek_v3_fp8": golden_fp8, "gpt2_bare": golden_gpt2_bare}
+
+
 def loaded(folder):
     """The checkpoint of a folder in this version of transformers, by its makers' name where need be."""
     name = folder.name
@@ -504,9 +530,9 @@ def main():
     if options.configs:
         return write_configs()
     known = [n for n in FAMILIES if (n in NEEDS_5) == (VERSION >= 5)]
-    for name in options.names or known + ["deepseek_v3_fp8"] * (VERSION < 5):
-        if name == "deepseek_v3_fp8":
-            golden_fp8()
+    for name in options.names or known + list(MADE_OF_OTHERS) * (VERSION < 5):
+        if name in MADE_OF_OTHERS:
+            MADE_OF_OTHERS[name]()
         else:
             golden(name)
 
