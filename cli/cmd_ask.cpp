@@ -1,5 +1,6 @@
 // resurface ask: answers from retrieved passages, with their sources and what each answer cost.
 #include "cli/command.h"
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/interrupt.h"

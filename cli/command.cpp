@@ -51,20 +51,6 @@ CLI::Option* add_model(CLI::App& command, std::filesystem::path& model) {
       ->check(CLI::ExistingDirectory);
 }
 
-std::vector<int64_t> end_ids(const std::filesystem::path& folder) {
-  std::vector<int64_t> ids;
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!std::filesystem::exists(folder / name)) continue;
-    auto json = read_json(folder / name);
-    auto end = json.find("eos_token_id");
-    if (end == json.end()) continue;
-    for (const auto& id : end->is_array() ? *end : nlohmann::json::array({*end})) {
-      if (id.is_number_integer()) ids.push_back(id.get<int64_t>());
-    }
-  }
-  return ids;
-}
-
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,
                             int64_t vocabulary) {
   if (!json.is_array()) fail("{}: expected a list of token ids, got {}", what, json.dump());

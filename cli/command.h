@@ -66,9 +66,6 @@ CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const st
 /// --model, which must be a folder.
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model);
 
-/// Ids that end a text, as the checkpoint's own files say.
-std::vector<int64_t> end_ids(const std::filesystem::path& folder);
-
 /// A row's list of token ids, each checked against the vocabulary.
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,
                             int64_t vocabulary);

@@ -149,6 +149,10 @@ struct ModelConfig {
     return has_experts(layer) ? experts->shared : intermediate_size;
   }
 
+  /// The matrices by which a layer's MLP writes into the residual stream: the down projection, or
+  /// those of the shared and of all routed experts.
+  std::vector<std::string> down_projections(int64_t layer) const;
+
   /// Number of parameters (a tied head counts once), and of those that a token uses.
   int64_t parameters() const;
   int64_t active_parameters() const;

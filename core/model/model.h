@@ -329,19 +329,4 @@ class Model {
   mutable bool keeps_transposes_ = false;
 };
 
-/// How to continue a prompt.
-struct GenerateOptions {
-  int64_t max_tokens = 128;
-  double temperature = 0;  ///< 0: greedy
-  int64_t top_k = 0;       ///< 0: off
-  double top_p = 1;        ///< 1: off
-  uint64_t seed = 0;
-  std::vector<int64_t> stop_ids;  ///< generation ends before any of these
-};
-
-/// Batched generation with a KV cache: one list of new ids a prompt (stop ids not included).
-std::vector<std::vector<int64_t>> generate(const Model& model,
-                                           std::span<const std::vector<int64_t>> prompts,
-                                           const GenerateOptions& options);
-
 }  // namespace resurface

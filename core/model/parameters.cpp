@@ -141,6 +141,17 @@ void each_parameter(const ModelConfig& c, Weights& weights, const VisitParameter
   if (c.head_bias) visit("lm_head.bias", weights.head_bias, {c.vocab_size}, true);
 }
 
+std::vector<std::string> ModelConfig::down_projections(int64_t layer) const {
+  const std::string in = fmt::format("model.layers.{}.mlp.", layer);
+  if (!has_experts(layer)) return {in + "down_proj.weight"};
+  std::vector<std::string> names;
+  if (experts->shared > 0) names.push_back(in + "shared_experts.down_proj.weight");
+  for (int64_t e = 0; e < experts->count; ++e) {
+    names.push_back(fmt::format("{}experts.{}.down_proj.weight", in, e));
+  }
+  return names;
+}
+
 int64_t ModelConfig::parameters() const {
   int64_t sum = 0;
   each_size(*this, [&](int64_t numel, double) { sum += numel; });

@@ -4,7 +4,9 @@
 #include <fstream>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/model/anatomy.h"
 #include "core/model/families.h"
+#include "core/model/generate.h"
 #include "core/model/model.h"
 #include "tests/devices.h"
 
@@ -284,6 +286,14 @@ TEST_CASE("families: parameters are those of the file, and FLOPs those of a hand
       model.reset_flops();
       model.logits(model.hidden(batch));
       CHECK(model.flops().forward == Approx(2 * n * matrices + mixing + head).epsilon(1e-12));
+      double from_config = 0;
+      for (const int64_t length : batch.lengths) from_config += forward_flops(c, length);
+      CHECK(from_config == Approx(model.flops().forward).epsilon(1e-12));
+      for (const auto& site : describe_model(c)["edit_sites"]) {
+        if (site["parameter"].is_null()) continue;
+        CHECK(site["stored"] == place_of(c, site["parameter"]).name);
+        CHECK(model.parameter(site["parameter"]).size(1) == site["key_width"]);
+      }
     }
   }
 }

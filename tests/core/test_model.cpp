@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/model/generate.h"
 #include "core/model/model.h"
 #include "core/run/error.h"
 #include "core/tensor/ops.h"
