@@ -7,9 +7,15 @@ namespace resurface {
 std::pair<at::Tensor, at::Tensor> Model::route(const Block& block, const at::Tensor& x) const {
   const Experts& e = *config_.experts;
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor logits = at::linear(x.to(wide), block.router.to(wide));
-  count(2 * static_cast<double>(x.size(0)) * static_cast<double>(block.router.numel()),
-        x.requires_grad(), block.router.requires_grad());
+  // Never in the compute dtype: a rounded score would send tokens elsewhere.
+  const at::Tensor in = x.to(wide);
+  at::Tensor logits = at::linear(in, block.router.weight.to(wide));
+  count(2 * static_cast<double>(x.size(0)) * static_cast<double>(block.router.weight.numel()),
+        x.requires_grad(), block.router.weight.requires_grad());
+  if (block.router.lora) {
+    const auto& [a, b, scale, magnitude] = *block.router.lora;
+    logits = logits + scale * at::linear(at::linear(in, a.to(wide)), b.to(wide));
+  }
   const at::Tensor scores = e.sigmoid ? logits.sigmoid() : logits.softmax(1);
 
   at::Tensor chosen;

@@ -41,12 +41,14 @@ bool any_trains(const Block& block) {
                            &block.after_mlp, &block.q_norm, &block.k_norm, &block.output_norm}) {
     if (of(norm->weight) || of(norm->bias)) return true;
   }
-  if (of(block.router) || of(block.router_scale)) return true;
-  for (const Linear* linear : const_cast<Block&>(block).linears()) {
-    if (of(linear->weight) || of(linear->bias)) return true;
-    if (linear->lora && (of(linear->lora->a) || of(linear->lora->b))) return true;
-  }
-  return false;
+  if (of(block.router_scale)) return true;
+  const auto trains = [&](const Linear& linear) {
+    return of(linear.weight) || of(linear.bias) ||
+           (linear.lora && (of(linear.lora->a) || of(linear.lora->b)));
+  };
+  const auto linears = const_cast<Block&>(block).linears();
+  return trains(block.router) ||
+         std::any_of(linears.begin(), linears.end(), [&](const Linear* l) { return trains(*l); });
 }
 
 }  // namespace

@@ -153,6 +153,14 @@ std::vector<Linear*> Model::linears() {
   return all;
 }
 
+std::vector<Linear*> Model::linears_and_routers() {
+  std::vector<Linear*> all = linears();
+  for (Block& block : weights_.blocks) {
+    if (!block.router.name.empty()) all.push_back(&block.router);
+  }
+  return all;
+}
+
 int64_t Model::stacked_adapters() const {
   if (weights_.blocks.empty()) return 0;
   const Block& block = weights_.blocks.front();

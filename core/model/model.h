@@ -74,12 +74,12 @@ struct Block {
   Norm output_norm;
 
   Mlp mlp;                   ///< what every token goes through: the dense MLP or the shared expert
-  at::Tensor router;         ///< [experts, d]
+  Linear router;             ///< [experts, d]
   at::Tensor router_bias;    ///< [experts], of the choice alone
   at::Tensor router_scale;   ///< [1, experts], of the chosen scores
   std::vector<Mlp> experts;  ///< routed
 
-  /// Those that are there, in order (not the router).
+  /// Those that are there, in order, but for the router.
   std::vector<Linear*> linears();
 };
 
@@ -178,8 +178,10 @@ class Model {
   Place place(const std::string& parameter) const;
   /// Throws Error naming the nearest parameter when there is none of this name.
   at::Tensor parameter(const std::string& name) const;
-  /// All linear layers of the blocks, in order (not the head).
+  /// All linear layers of the blocks, in order: neither the head nor routers.
   std::vector<Linear*> linears();
+  /// With the routers: some adapters that others made reach them.
+  std::vector<Linear*> linears_and_routers();
   /// How many adapters are stacked on the linear layers; 0: none, or one that is not in a stack.
   int64_t stacked_adapters() const;
   Block& block(int64_t layer) { return weights_.blocks.at(static_cast<size_t>(layer)); }

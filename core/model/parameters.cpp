@@ -92,7 +92,7 @@ class BlockWalk {
   }
   void experts(Block& b) const {
     const Experts& e = *c_.experts;
-    put("mlp.gate.weight", b.router, {e.count, c_.hidden_size});
+    linear("mlp.gate", b.router, e.count, c_.hidden_size);
     if (e.bias) put("mlp.gate.e_score_correction_bias", b.router_bias, {e.count}, false);
     if (e.scaled) put("mlp.router_scale", b.router_scale, {1, e.count});
     b.experts.resize(static_cast<size_t>(e.count));
