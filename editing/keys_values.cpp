@@ -87,6 +87,15 @@ at::Tensor window_rows(const Sequences& all, const Window& window, at::Device de
   return longs(rows, device);
 }
 
+/// Whether a sequence is so long that longrope turns the positions before its subject otherwise
+/// than it would turn them alone.
+bool outgrows_cache(const ModelConfig& config, const Sequences& all) {
+  if (!config.rope || config.rope->type != "longrope") return false;
+  return std::any_of(all.ids.begin(), all.ids.end(), [&](const auto& ids) {
+    return std::ssize(ids) > config.rope->original_context;
+  });
+}
+
 /// The loss of all edits as a function of their δ.
 ///
 /// Cached: blocks 0 .. layer run once, and so do the positions before the subject in the blocks
@@ -104,6 +113,7 @@ class ValueObjective {
         site_(site),
         all_(lay_out(edits, settings.cached)) {
     const at::NoGradGuard no_grad;
+    settings_.cached = settings.cached && !outgrows_cache(model.config(), all_);
     const auto device = model.device();
     Window whole{std::vector<int64_t>(all_.size(), 0), {}};
     for (const auto& ids : all_.ids) whole.end.push_back(static_cast<int64_t>(ids.size()));
@@ -134,11 +144,11 @@ class ValueObjective {
     bare_ = longs(bare, device);
     set_initial(attention, residual.index_select(0, rows));
 
-    const Window prefix{whole.begin, settings.cached ? all_.subject : whole.begin};
+    const Window prefix{whole.begin, settings_.cached ? all_.subject : whole.begin};
     const Window suffix{prefix.end, whole.end};
     suffix_ = pack_window(all_, suffix, device);
     start_ = residual.index_select(0, window_rows(all_, suffix, device));
-    if (settings.cached) {
+    if (settings_.cached) {
       cache_ =
           model.empty_cache(std::ssize(all_.subject),
                             *std::max_element(all_.subject.begin(), all_.subject.end()), layer + 1);

@@ -290,7 +290,8 @@ TEST_CASE("FT: the target gets likelier within the bound, and training stops whe
   };
   const double before = nll({});
   const auto file = ft_m(settings, model, edits, none);
-  CHECK(file.deltas.at(0).parameter == "model.layers.3.mlp.down_proj.weight");  // 0.66 * 4 rounds to 3
+  CHECK(file.deltas.at(0).parameter ==
+        "model.layers.3.mlp.down_proj.weight");  // 0.66 * 4 rounds to 3
   CHECK(nll(file) < before);
   CHECK(product(file.deltas[0]).abs().max().item<double>() == Approx(0.02).epsilon(1e-6));
   CHECK(file.measures.at(2).steps == 25);

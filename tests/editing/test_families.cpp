@@ -62,7 +62,7 @@ double direct_nll(const Model& model, int64_t layer, const EditExample& edit,
   double nll = 0;
   for (const auto& context : edit.contexts) {
     auto all = context.ids;
-    all.insert(all.end(), edit.target.begin(), edit.target.end());
+    all.insert(all.end(), edit.target.begin(), edit.target.end() - 1);
     const auto batch = pack_sequences(std::span(&all, 1));
     at::Tensor middle, output;
     HiddenOptions options{.last = layer + 1};
@@ -167,6 +167,7 @@ TEST_CASE("families: a layer of routed experts alone is refused by name", "[fami
   int64_t layer = 0;
   while (model.config().key_width(layer) > 0) ++layer;
   CHECK_THROWS_WITH(edited_layer(layer, 0, model), Catch::Contains("routed experts alone"));
-  CHECK_THROWS_WITH(measure_covariance(model, std::vector{ids(9, 1)}, {layer}),
+  const std::vector<std::vector<int64_t>> corpus = {ids(9, 1)};
+  CHECK_THROWS_WITH(measure_covariance(model, corpus, {layer}),
                     Catch::Contains("routed experts alone"));
 }
