@@ -26,7 +26,7 @@ void inspect(const Options& options, const Globals& globals) {
     return;
   }
   auto line = [&](const std::string& name, const std::string& value) {
-    output.text(fmt::format("{:<14}{}\n", name, value));
+    output.text(fmt::format("{:<18}{}\n", name, value));
   };
   auto plain = [](const nlohmann::ordered_json& value) {
     return value.is_string() ? value.get<std::string>() : value.dump();
