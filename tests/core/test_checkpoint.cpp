@@ -1,7 +1,6 @@
 #include "core/checkpoint/checkpoint.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <csignal>
@@ -11,6 +10,8 @@
 #include "core/checkpoint/convert.h"
 #include "core/checkpoint/inspect.h"
 #include "core/run/error.h"
+#include "core/run/resources.h"
+#include "tests/core/checkpoint_files.h"
 
 using namespace resurface;
 using Catch::Matchers::Contains;
@@ -19,41 +20,6 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// An empty folder, gone at the end of the test.
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "resurface-test-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path operator/(const char* name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write(const fs::path& path, std::string_view bytes) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-std::set<std::string> names_in(const fs::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.insert(entry.path().filename().string());
-  }
-  return names;
-}
 
 std::string with_length(const std::string& header, const std::string& data = "") {
   uint64_t length = header.size();
@@ -85,11 +51,6 @@ void write_sharded(const fs::path& folder) {
   write(folder / "config.json", "{\"model_type\": \"llama\",\n   \"rms_norm_eps\": 1e-05}\n");
   write(folder / "tokenizer.json", "{ }  as it was");
   write(folder / "pytorch_model.bin", "stale");
-}
-
-void same(const at::Tensor& a, const at::Tensor& b) {
-  CHECK(a.scalar_type() == b.scalar_type());
-  CHECK(at::equal(a, b));
 }
 
 }  // namespace
@@ -412,8 +373,15 @@ TEST_CASE("checkpoint: broken folders are refused, saying what is missing") {
     fs::remove(dir / "model.safetensors.index.json");
     fs::remove(dir / "model-00001-of-00002.safetensors");
     fs::remove(dir / "model-00002-of-00002.safetensors");
-    CHECK_THROWS_WITH(Checkpoint::open(dir),
-                      Contains("neither model.safetensors") && Contains("pytorch_model.bin"));
+    fs::remove(dir / "pytorch_model.bin");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("neither model.safetensors"));
+    write(dir / "m.gguf", "GGUF");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("m.gguf") && Contains("resurface convert"));
+    write(dir / "a.bin", "x");
+    write(dir / "b.pt", "x");
+    write(dir / "training_args.bin", "x");
+    fs::remove(dir / "m.gguf");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("it has a.bin, b.pt: name the file"));
   }
   SECTION("a missing shard") {
     fs::remove(dir / "model-00002-of-00002.safetensors");
@@ -462,9 +430,9 @@ TEST_CASE("checkpoint: convert changes dtypes and shards, values as far as the d
   CHECK_THROWS_WITH(convert_checkpoint(folder / "large", folder / "half", {.dtype = at::kHalf}),
                     Contains("'w': its values do not fit F16"));
   CHECK(!fs::exists(folder / "half"));
-  write(folder / "m.gguf", "GGUF");
-  CHECK_THROWS_WITH(convert_checkpoint(folder / "m.gguf", folder / "x", {}),
-                    Contains("gguf_to_hf.py"));
+  CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / "x", {.q8_0 = true}),
+                    Contains("name one (.gguf)"));
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "in", folder / "one"), Contains("is no adapter"));
   CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / "x", {.dtype = at::kLong}),
                     Contains("Long"));
 }
@@ -529,4 +497,78 @@ TEST_CASE("adapter: written and read back as peft has it") {
   CHECK_THROWS_WITH(read_adapter(dir, rank, alpha), Contains("adapter_config.json is missing"));
   CHECK_THROWS_WITH(write_adapter(folder / "wrong", "b", tensors, 3, 8),
                     Contains("expected A [3, in]"));
+}
+
+TEST_CASE("checkpoint: what torch.save wrote opens, hashes the same and is saved as safetensors") {
+  Folder folder;
+  const fs::path data = fs::path(RESURFACE_TEST_DATA) / "checkpoint/pickle";
+  const SafetensorsFile state(data / "state.safetensors");
+  Tensors tensors;
+  for (const TensorInfo& t : state.tensors()) tensors.emplace_back(t.name, state.tensor(t.name));
+  write_checkpoint(folder / "plain", {{"model_type", "llama"}}, tensors);
+  const std::string hash = Checkpoint::open(folder / "plain").content_hash();
+
+  write(folder / "bin" / "config.json", "{\"model_type\": \"llama\"}");
+  write(folder / "bin" / "pytorch_model.bin", read(data / "legacy.bin"));
+  write(folder / "bin" / "optimizer.pt", "other state");
+  const Checkpoint bin = Checkpoint::open(folder / "bin");
+  CHECK(bin.content_hash() == hash);
+  CHECK(Checkpoint::open(folder / "bin" / "pytorch_model.bin").content_hash() == hash);
+  bin.save_with(folder / "saved", {{"scalar", at::scalar_tensor(7.0)}});
+  CHECK(names_in(folder / "saved") == std::set<std::string>{"config.json", "model.safetensors"});
+  const Checkpoint saved = Checkpoint::open(folder / "saved");
+  same(saved.tensor("turned"), state.tensor("turned"));
+  same(saved.tensor("scalar"), at::scalar_tensor(7.0));
+
+  // One file of any name beside the config, and shards.
+  fs::rename(folder / "bin" / "pytorch_model.bin", folder / "bin" / "weights.pt");
+  CHECK(Checkpoint::open(folder / "bin").content_hash() == hash);
+  fs::rename(folder / "bin" / "weights.pt", folder / "bin" / "pytorch_model-00001-of-00002.bin");
+  write(folder / "bin" / "pytorch_model-00002-of-00002.bin", read(data / "training.pt"));
+  json map = json::object();
+  for (const TensorInfo& t : state.tensors()) map[t.name] = "pytorch_model-00001-of-00002.bin";
+  for (const char* name : {"half", "brain"}) map[name] = "pytorch_model-00002-of-00002.bin";
+  const auto index = [&] {
+    write(folder / "bin" / "pytorch_model.bin.index.json",
+          json{{"metadata", {{"total_size", 1}}}, {"weight_map", map}}.dump());
+  };
+  index();
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "bin"),
+                    Contains("holds tensor 'half', which is listed for"));
+  write(folder / "bin" / "pytorch_model-00002-of-00002.bin", read(data / "state.bin"));
+  for (const TensorInfo& t : state.tensors()) map[t.name] = "pytorch_model-00002-of-00002.bin";
+  map["fp8"] = map["wide"] = "pytorch_model-00002-of-00002.bin";
+  index();
+  const Checkpoint sharded = Checkpoint::open(folder / "bin");
+  sharded.save_with(folder / "shards", {});
+  CHECK(names_in(folder / "shards") == std::set<std::string>{"config.json",
+                                                             "model-00002-of-00002.safetensors",
+                                                             "model.safetensors.index.json"});
+  CHECK(Checkpoint::open(folder / "shards").content_hash() == sharded.content_hash());
+  fs::remove(folder / "bin" / "pytorch_model-00002-of-00002.bin");
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "bin"),
+                    Contains("shard pytorch_model-00002-of-00002.bin is missing"));
+  convert_checkpoint(folder / "plain", folder / "fp16", {.dtype = at::kHalf});
+  CHECK(Checkpoint::open(folder / "fp16").tensor("double").scalar_type() == at::kHalf);
+}
+
+TEST_CASE("checkpoint: what was copied out of a file is not held twice") {
+  Folder folder;
+  constexpr int64_t count = 8, bytes = 8 << 20;
+  Tensors tensors;
+  for (int64_t i = 0; i < count; ++i) {
+    tensors.emplace_back(fmt::format("w{}", i), at::full({bytes / 4}, static_cast<double>(i)));
+  }
+  write_checkpoint(folder / "c", {{"model_type", "llama"}}, tensors);
+  tensors.clear();
+  const Checkpoint checkpoint = Checkpoint::open(folder / "c");
+  if (!reset_peak_memory()) return;
+  const int64_t before = peak_memory();
+  std::vector<at::Tensor> loaded;
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    loaded.push_back(checkpoint.tensor(t.name).clone());
+  }
+  CHECK(loaded[3][5].item<float>() == 3);
+  CHECK(checkpoint.tensor("w3")[5].item<float>() == 3);  // read anew
+  CHECK(peak_memory() - before < (count + 2) * bytes);
 }
