@@ -144,3 +144,50 @@ TEST_CASE("adapter: what cannot be merged is refused, saying what to do") {
   write(dir / "adapter_model.safetensors", "GGUF");
   CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("is a GGUF file"));
 }
+
+TEST_CASE("adapter: written and read back as peft has it") {
+  Folder folder;
+  fs::path dir = folder / "adapter";
+  std::vector<AdapterTensor> tensors = {
+      {"model.layers.0.self_attn.q_proj", at::randn({4, 8}), at::randn({6, 4})},
+      {"model.layers.1.mlp.down_proj", at::randn({4, 3}), at::randn({8, 4})}};
+  write_adapter(dir, "some/base", tensors, 4, 8);
+  SafetensorsFile file(dir / "adapter_model.safetensors");
+  CHECK(file.contains("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"));
+  CHECK(file.contains("base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"));
+  json config = json::parse(read(dir / "adapter_config.json"));
+  CHECK(config["r"] == 4);
+  CHECK(config["peft_type"] == "LORA");
+  CHECK(config["base_model_name_or_path"] == "some/base");
+  CHECK(config["target_modules"] ==
+        json{"model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"});
+
+  int64_t rank = 0;
+  double alpha = 0;
+  auto back = read_adapter(dir, rank, alpha);
+  CHECK(rank == 4);
+  CHECK(alpha == 8);
+  REQUIRE(back.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(back[i].linear == tensors[i].linear);
+    same(back[i].a, tensors[i].a);
+    same(back[i].b, tensors[i].b);
+  }
+  auto with = [&](const char* key, const json& value) {
+    json changed = config;
+    changed[key] = value;
+    write(dir / "adapter_config.json", changed.dump());
+    read_adapter(dir, rank, alpha);
+  };
+  with("use_rslora", true);
+  CHECK(alpha == Approx(16));  // alpha / sqrt(4) = 16 / 4
+  CHECK_THROWS_WITH(with("use_dora", true), Contains("lora_magnitude_vector"));
+  CHECK_THROWS_WITH(with("rank_pattern", {{"q_proj", 2}}), Contains("rank_pattern"));
+  CHECK_THROWS_WITH(with("peft_type", "IA3"), Contains("expected peft_type \"LORA\", got \"IA3\""));
+  CHECK_THROWS_WITH(with("r", 2), Contains("expected lora_A [2, in]"));
+  CHECK_THROWS_WITH(with("lora_alpha", "x"), Contains("lora_alpha: expected a number above 0"));
+  fs::remove(dir / "adapter_config.json");
+  CHECK_THROWS_WITH(read_adapter(dir, rank, alpha), Contains("adapter_config.json is missing"));
+  CHECK_THROWS_WITH(write_adapter(folder / "wrong", "b", tensors, 3, 8),
+                    Contains("expected A [3, in]"));
+}
