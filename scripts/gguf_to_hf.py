@@ -136,8 +136,20 @@ def check_weights(path, digests):
 
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+LETTERS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+           r"\s+(?!\S)|\s+")
+
+
+def split_first(regex):
+    return {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+        {**BYTE_LEVEL, "use_regex": False}]}
+
+
 PRE_TOKENIZERS = {
     "gpt-2": BYTE_LEVEL,
+    "llama-bpe": split_first(LETTERS % "{1,3}"),
+    "qwen2": split_first(LETTERS % ""),
     "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
 }
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types
@@ -159,8 +171,8 @@ def tokenizer(source, vocab_size):
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
         raise Refused(f"{source.path}: pre-tokeniser '{pre}' is not implemented; known: {known}")
-    if source.get("tokenizer.ggml.add_bos_token", False) or source.get("tokenizer.ggml.add_eos_token", False):
-        raise Refused(f"{source.path}: tokenisers that add bos or eos by themselves are not implemented")
+    if source.get("tokenizer.ggml.add_eos_token", False):
+        raise Refused(f"{source.path}: tokenisers that add eos by themselves are not implemented")
     tokens, merges = source.need("tokenizer.ggml.tokens"), source.need("tokenizer.ggml.merges")
     vocab = {token: i for i, token in enumerate(tokens)}
     if len(vocab) != len(tokens) or len(tokens) != vocab_size:
@@ -174,16 +186,26 @@ def tokenizer(source, vocab_size):
         "truncation": None,
         "padding": None,
         "added_tokens": added_tokens(source),
-        "normalizer": None,
+        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": PRE_TOKENIZERS[pre],
-        "post_processor": None,
+        "post_processor": bos_before(source) if source.get("tokenizer.ggml.add_bos_token", False) else None,
         "decoder": {**BYTE_LEVEL, "add_prefix_space": True},
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-            "vocab": vocab, "merges": merges,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": pre == "llama-bpe", "vocab": vocab, "merges": merges,
         },
     }
+
+
+def bos_before(source):
+    """A post-processor that begins every text with bos."""
+    i = source.need("tokenizer.ggml.bos_token_id")
+    token = source.need("tokenizer.ggml.tokens")[i]
+    start = lambda kind: [{"SpecialToken": {"id": token, "type_id": kind}},
+                          {"Sequence": {"id": "AB"[kind], "type_id": kind}}]
+    return {"type": "TemplateProcessing", "single": start(0), "pair": start(0) + start(1),
+            "special_tokens": {token: {"id": token, "ids": [i], "tokens": [token]}}}
 
 
 def special_tokens(source):

@@ -140,9 +140,20 @@ def merge_list(model):
     return [tuple(m) if isinstance(m, list) else tuple(m.split(" ", 1)) for m in model.get("merges", [])]
 
 
+def steps_of(step):
+    """What of a pre-tokeniser decides where it cuts."""
+    if step is None:
+        return []
+    if step["type"] == "Sequence":
+        return [inner for part in step["pretokenizers"] for inner in steps_of(part)]
+    keys = {"Split": ("pattern", "behavior", "invert"), "Digits": ("individual_digits",),
+            "ByteLevel": ("add_prefix_space", "use_regex")}.get(step["type"], tuple(step))
+    return [(step["type"], *(json.dumps(step.get(key), sort_keys=True) for key in keys))]
+
+
 def pre_tokenizer(path, text):
     for name, known in PRE_TOKENIZERS.items():
-        if text.get("pre_tokenizer") == known:
+        if steps_of(text.get("pre_tokenizer")) == steps_of(known):
             return name
     raise Refused(f"{path}: its pre-tokeniser is none that GGUF has a name for here; known: {', '.join(PRE_TOKENIZERS)}")
 

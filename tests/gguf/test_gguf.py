@@ -191,6 +191,55 @@ class RoundTrip(Case):
                 np.testing.assert_array_equal(found["model.layers.0.mlp.up_proj.weight"], expected)
 
 
+class Tokenizers(Case):
+    def test_llama3_and_qwen(self):
+        """As transformers writes them: other flags of ByteLevel, bos by a post-processor, merges as pairs."""
+        for name, pre in (("llama", "llama-bpe"), ("qwen2", "qwen2")):
+            make(self.folder / name, name)
+            path = self.folder / name / "tokenizer.json"
+            text = json.loads(path.read_text())
+            text["pre_tokenizer"] = json.loads(json.dumps(gguf_to_hf.PRE_TOKENIZERS[pre]))
+            text["pre_tokenizer"]["pretokenizers"][1]["trim_offsets"] = False
+            text["model"]["merges"] = [["a", "b"]]
+            if name == "llama":
+                text["post_processor"] = {"type": "Sequence", "processors": [
+                    {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
+                    {"type": "TemplateProcessing", "single": [], "pair": [],
+                     "special_tokens": {"<s>": {"id": "<s>", "ids": [6], "tokens": ["<s>"]}}}]}
+            path.write_text(json.dumps(text))
+            file = self.folder / f"{name}.gguf"
+            hf_to_gguf.convert(self.folder / name, file, "fp32")
+            fields = gguf.GGUFReader(file).fields
+            self.assertEqual(fields["tokenizer.ggml.pre"].contents(), pre)
+            self.assertEqual(fields["tokenizer.ggml.add_bos_token"].contents(), name == "llama")
+            gguf_to_hf.convert(file, self.folder / f"{name}-back", "fp32")
+            back = json.loads((self.folder / f"{name}-back/tokenizer.json").read_text())
+            self.assertEqual(back["model"]["ignore_merges"], name == "llama")
+            self.assertEqual(back["normalizer"], None if name == "llama" else {"type": "NFC"})
+            self.assertEqual(back["post_processor"] is None, name == "qwen2")
+
+    def test_sentence_pieces(self):
+        """Scores put merges in their order, bytes and control tokens keep their kinds."""
+        make(self.folder / "gemma3", "gemma3")
+        path = self.folder / "gemma3/tokenizer.json"
+        text = json.loads(path.read_text())
+        text["model"] |= {"byte_fallback": True, "unk_token": "e", "merges": [["a", "b"], ["ab", "c"]],
+                          "vocab": {"a": 0, "b": 1, "ab": 2, "c": 3, "abc": 4, "e": 5, "<s>": 6, "<0x0A>": 7}}
+        text["added_tokens"] = [{"id": 6, "content": "<s>", "special": True}]
+        path.write_text(json.dumps(text))
+        hf_to_gguf.convert(self.folder / "gemma3", self.folder / "x.gguf", "fp32")
+        fields = {key: field.contents() for key, field in gguf.GGUFReader(self.folder / "x.gguf").fields.items()
+                  if key.startswith("tokenizer.ggml.")}
+        self.assertEqual(fields["tokenizer.ggml.model"], "llama")
+        self.assertEqual(fields["tokenizer.ggml.token_type"], [1, 1, 1, 1, 1, 2, 3, 6])
+        scores = fields["tokenizer.ggml.scores"]
+        self.assertEqual(scores[2], 0)
+        self.assertEqual(scores[4], -1)
+        self.assertTrue(all(scores[i] < scores[4] for i in (0, 1, 3)))
+        self.assertEqual(fields["tokenizer.ggml.unknown_token_id"], 5)
+        self.assertFalse(fields["tokenizer.ggml.add_space_prefix"])
+
+
 class BadInput(Case):
     def test_gguf(self):
         make(self.folder / "llama", "llama")
