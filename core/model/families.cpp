@@ -190,16 +190,6 @@ void check_heads(const ModelConfig& c, const std::string& where) {
 
 ModelConfig read_model_config(const nlohmann::json& json, const std::string& where) {
   const ConfigReader config{json, where};
-  if (config.has("quantization_config")) {
-    const auto method =
-        config.at("quantization_config").get<std::string>("quant_method", "unnamed method");
-    if (method != "fp8") {
-      fail(
-          "{}: quantised weights ({}) are not read; convert the checkpoint to fp32, bf16 or fp16 "
-          "first",
-          where, method);
-    }
-  }
   const auto names = config.get<std::vector<std::string>>("architectures");
   std::vector<std::string> known;
   for (const Family& family : families()) {

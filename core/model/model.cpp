@@ -68,7 +68,7 @@ void Model::register_parameters() {
 
 Model Model::load(const std::filesystem::path& folder, at::Device device, at::ScalarType dtype) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
-  Model model(read_model_config(checkpoint.config(), (folder / "config.json").string()));
+  Model model(read_model_config(checkpoint.config(), (checkpoint.folder() / "config.json").string()));
   const ModelConfig& config = model.config_;
   const std::string embedding = place_of(config, "model.embed_tokens.weight").name;
   model.bare_ = !checkpoint.contains(embedding) && checkpoint.contains(without_stem(embedding));

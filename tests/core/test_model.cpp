@@ -435,7 +435,6 @@ TEST_CASE("config.json: what is not implemented is refused by name", "[model]") 
   refuse("hidden_size", "big", "hidden_size");
   refuse("num_key_value_heads", 3, "multiple");
   refuse("rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}, "dynamic");
-  refuse("quantization_config", {{"quant_method", "gptq"}}, "gptq");
   refuse("vocab_size", nullptr, "vocab_size");
 }
 
