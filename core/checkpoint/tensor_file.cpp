@@ -48,7 +48,11 @@ TensorFile TensorFile::open(const fs::path& path) {
       fail("{}: is {}", path.string(), format.what);
     }
   }
-  if (bytes.starts_with("PK\x03\x04") || bytes.starts_with('\x80')) return PickleFile(path);
+  // A safetensors file begins with the length of its header, whose first byte may be any.
+  const bool header = bytes.size() > 8 && bytes[8] == '{';
+  if (!header && (bytes.starts_with("PK\x03\x04") || bytes.starts_with('\x80'))) {
+    return PickleFile(path);
+  }
   return SafetensorsFile(path);
 }
 
