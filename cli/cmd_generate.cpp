@@ -15,6 +15,7 @@ struct Options {
   std::filesystem::path model, input;
   std::vector<std::string> prompts;
   bool chat = false;
+  ChatSettings format;
   GenerateOptions generate;
   std::vector<std::string> stop;
   int64_t batch = 16;
@@ -35,7 +36,9 @@ std::string cut(const std::string& text, const std::vector<std::string>& stops) 
 void run_generate(Options options, const Globals& globals) {
   Tokenizer tokenizer = Tokenizer::load(options.model);
   std::optional<ChatFormat> chat;
-  if (options.chat) chat = ChatFormat::load(options.model);
+  if (options.chat || options.format != ChatSettings{}) {
+    chat = ChatFormat::load(options.model, options.format);
+  }
   options.generate.stop_ids = end_ids(options.model);
   if (chat) {
     int64_t id = tokenizer.token_id(chat->answer_end());
@@ -107,7 +110,9 @@ Command add_generate(CLI::App& app) {
                      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_input(*parser, options->input, "JSON lines {\"prompt\"}")->excludes(prompt);
   parser->add_flag("--chat", options->chat,
-                   "put prompts into the checkpoint's chat format, as the user's turn");
+                   "put prompts into the checkpoint's chat format, as the user's turn; the options "
+                   "that choose a format do so, too");
+  add_chat(*parser, options->format);
   GenerateOptions& generate = options->generate;
   parser->add_option("--max-tokens", generate.max_tokens, "longest continuation")
       ->check(CLI::PositiveNumber)
