@@ -16,6 +16,7 @@ struct Options {
   std::filesystem::path model, input;
   std::vector<std::string> prompts;
   bool chat = false, greedy = false, logprobs = false;
+  ChatSettings format;
   std::optional<int64_t> max_tokens, top_k;
   std::optional<double> repetition_penalty, temperature, top_p, min_p;
   std::vector<std::string> stop;
@@ -66,7 +67,9 @@ GenerateOptions options_of(const Options& options) {
 void run_generate(Options options, const Globals& globals) {
   Tokenizer tokenizer = Tokenizer::load(options.model);
   std::optional<ChatFormat> chat;
-  if (options.chat) chat = ChatFormat::load(options.model);
+  if (options.chat || options.format != ChatSettings{}) {
+    chat = ChatFormat::load(options.model, options.format);
+  }
   GenerateOptions how = options_of(options);
   if (chat) {
     int64_t id = tokenizer.token_id(chat->answer_end());
@@ -144,7 +147,9 @@ Command add_generate(CLI::App& app) {
                      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_input(*parser, options->input, "JSON lines {\"prompt\"}")->excludes(prompt);
   parser->add_flag("--chat", options->chat,
-                   "put prompts into the checkpoint's chat format, as the user's turn");
+                   "put prompts into the checkpoint's chat format, as the user's turn; the options "
+                   "that choose a format do so, too");
+  add_chat(*parser, options->format);
   parser->add_option("--max-tokens", options->max_tokens, "longest continuation [128]")
       ->check(CLI::PositiveNumber);
   parser->add_option("--temperature", options->temperature, "0: always the likeliest token [0]")

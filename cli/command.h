@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/model/model.h"
+#include "core/text/chat.h"
 
 namespace resurface {
 
@@ -65,6 +66,9 @@ class Output {
 CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const std::string& what);
 /// --model, which must be a folder.
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model);
+
+/// --chat-format and what else says how a conversation is rendered.
+void add_chat(CLI::App& command, ChatSettings& settings);
 
 /// A row's list of token ids, each checked against the vocabulary.
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,

@@ -100,7 +100,8 @@ const Artifact& Workshop::base() {
         const Model model = Model::random(
             inputs_.model, derive_seed(static_cast<uint64_t>(config_.seed), "weights"));
         model.save(folder / "model");
-        for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"}) {
+        for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json",
+                                 "special_tokens_map.json", "chat_template.jinja"}) {
           const fs::path file = inputs_.start / name;
           if (fs::exists(file)) {
             fs::copy_file(file, folder / "model" / name, fs::copy_options::overwrite_existing);

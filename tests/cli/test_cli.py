@@ -276,6 +276,7 @@ remove:
         self.assertSays(broken("seed: 3", "seed: 3\nseed: 4"), 2, "broken.yaml:4", "seed")
         self.assertSays(broken("languages: [en, zh-Hans]", "languages: [en, fr]"), 1, "'fr'")
         self.assertSays(broken("suites/world/forget.jsonl", "suites/world/none.jsonl"), 1, "none.jsonl")
+        self.assertSays(broken("seed: 3", "seed: 3\nchat: {format: qwem3}"), 2, "'qwem3'", "'qwen3'", "valid formats")
         empty = self.folder / "empty.jsonl"
         empty.write_text("")
         self.assertSays(broken("suites/world/forget.jsonl", str(empty)), 1, "empty.jsonl")
@@ -583,6 +584,14 @@ class Checkpoints(Case):
                 ("rmu", "L = γ mean_{t ∈ F} ‖h_t - c u‖² / d + α mean_{t ∈ R} ‖h_t - h_t^ref‖² / d"),
                 ("memit", "Δ_l = R_l [(λ C + K Kᵀ)⁻¹ K]ᵀ, R_l = (z* - z) / n_l")):
             self.assertIn(f"\n  {formula}\n", run("methods", name).stdout)
+
+    def test_chat_formats_by_name(self):
+        for command in (["generate", "-p", "x"], ["ask", "-q", "x", "--no-retrieval"], ["score", "-i", "/dev/null"]):
+            result = run(*command, "-m", ROOT / "suites/world", "--chat-format", "qwem3")
+            if command[0] != "score":  # which reads the weights first
+                self.assertSays(result, 2, "'qwem3'", "'qwen3'", "valid formats: plain, chatml")
+            self.assertSays(run(*command, "-m", MODEL, "--thinking", "never"), 2, "--thinking", "empty")
+            self.assertIn("smollm2", run(command[0], "--help").stdout)
 
     def test_every_command_has_help(self):
         for command in ("study", "score", "generate", "index", "ask", "tokenize", "inspect", "convert", "edits",
