@@ -531,6 +531,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     if options.check:
         return check()
     if options.configs:

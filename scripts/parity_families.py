@@ -8,7 +8,7 @@ Rows are the tiny checkpoints of tests/data/families (scripts/golden_families.py
 need more: their tokenizer and chat format are compared too. Exits 1 when anything is beyond its limit. A dash: the
 checkpoint has none, or this transformers cannot load it.
 
-Needs torch, transformers, and in the build folder: resurface, bench_logits, test_core.
+Needs torch, transformers, and in the build folder: resurface, bench_logits, tests/test_core.
 """
 import argparse
 import json
@@ -66,7 +66,7 @@ def logits(build, folder, sequences, vocab):
 
 def checks(build, test):
     """Passed and failed assertions of each section of a test case: {section: (passed, failed)}."""
-    done = subprocess.run([build / "test_core", test, "-r", "xml"], stdout=subprocess.PIPE)
+    done = subprocess.run([build / "tests/test_core", test, "-r", "xml"], stdout=subprocess.PIPE)
     found = {}
     for section in xml.etree.ElementTree.fromstring(done.stdout).iter("Section"):
         result = section.find("OverallResults")
@@ -79,7 +79,7 @@ def checks(build, test):
 def tensors(folder):
     """Every tensor of a folder as (dtype, shape, bytes)."""
     found = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, "pt") as file:
             for name in file.keys():
                 value = file.get_tensor(name)
@@ -91,7 +91,7 @@ def tensors(folder):
 def saved(row, build, folder, sequences, expected, limit, load):
     """Converted into shards of a quarter of the size and loaded in transformers."""
     fp8 = "quantization_config" in json.loads((folder / "config.json").read_text())
-    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    size = sum(f.stat().st_size for f in folder.glob("model*.safetensors"))
     with tempfile.TemporaryDirectory() as scratch:
         copy = pathlib.Path(scratch) / folder.name
         run([build / "resurface", "convert", folder, copy, "--shard-size", max(size // 4, 20000)] +
@@ -169,8 +169,8 @@ def real(build, folder):
         row.count(column, agree, len(PROMPTS))
     script = [sys.executable, ROOT / "scripts/parity_tokenizer.py", folder, "--binary", build / "resurface"]
     done = subprocess.run([str(s) for s in script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    strings = re.search(r"([\d,]+) strings", done.stdout)
-    row.put("tokenizer", f"{strings[1]} strings" if strings else "differs", done.returncode == 0)
+    counts = re.search(r"(\d+) real and (\d+) made strings", done.stdout)
+    row.put("tokenizer", f"{int(counts[1]) + int(counts[2])} strings" if counts else "differs", done.returncode == 0)
     saved(row, build, folder, sequences, expected, REAL_LIMIT, load)
     return row
 
@@ -181,6 +181,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/cpu")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     tested = {column: checks(options.build, f"families: {test}")
               for column, test in (("gradients", "gradients"), ("generation", "cached generation"))}
     todo = [(tiny, f, (tested,)) for f in sorted(golden_families.OUT.iterdir()) if f.is_dir()]
