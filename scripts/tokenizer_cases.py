@@ -6,7 +6,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import sentencepiece
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers as norm, pre_tokenizers as pre,
                         processors, trainers)
 
@@ -176,6 +175,8 @@ def unigram(size=300, special=("<unk>",), pre_tokenizer=None, normalizer=None):
 
 def sentence_piece(kind, folder, **options):
     """A SentencePiece model with a character map of its own; returns its file."""
+    import sentencepiece
+
     rules = Path(folder) / "rules.tsv"
     codes = lambda text: " ".join(f"{ord(c):X}" for c in text)
     rules.write_text("".join(f"{codes(a)}\t{codes(b)}\n" for a, b in sorted(CHARACTER_MAP.items())), "utf-8")

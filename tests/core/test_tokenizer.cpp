@@ -78,6 +78,9 @@ TEST_CASE("tokenizer gives the ids, offsets and texts of its reference") {
     CHECK(tokenizer.decode(ids) == row["decoded"].get<std::string>());
     const auto [same, offsets] = tokenizer.encode_with_offsets(text);
     CHECK(same == ids);
+    for (const auto& [from, to] : offsets) {
+      CHECK((0 <= from && from <= to && to <= static_cast<int64_t>(text.size())));
+    }
     const auto special = tokenizer.encode_special(text);
     CHECK(special.ids == row["special"].get<Ids>());
     REQUIRE(special.offsets.size() == special.ids.size());
