@@ -8,6 +8,7 @@ file asks for that is not implemented (another architecture, pre-tokeniser, RoPE
 name. The families are in gguf_families.py, their settings in gguf_config.py.
 """
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ try:
     import numpy as np
     import safetensors
 
+    import gguf_tokenizer
     from gguf_config import model_config
     from gguf_families import Refused
 except ImportError as e:
@@ -155,7 +157,19 @@ PRE_TOKENIZERS = {
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types
 
 
+@functools.cache
+def sentence_pieces(source):
+    """Of Gemma; None for byte-level BPE."""
+    if source.need("tokenizer.ggml.model") != "llama":
+        return None
+    if not (arch := source.need("general.architecture")).startswith("gemma"):
+        raise Refused(f"{source.path}: the SentencePiece tokenizer of '{arch}' is not implemented; known: gemma")
+    return gguf_tokenizer.pieces(*(source.need(f"tokenizer.ggml.{key}") for key in ("tokens", "scores", "token_type")))
+
+
 def added_tokens(source):
+    if pieces := sentence_pieces(source):
+        return gguf_tokenizer.added_tokens(pieces)
     tokens, types = source.need("tokenizer.ggml.tokens"), source.need("tokenizer.ggml.token_type")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return [
@@ -164,9 +178,20 @@ def added_tokens(source):
     ]
 
 
+def gemma_tokenizer(source, pieces, vocab_size):
+    if len({token for token, _, _ in pieces}) != len(pieces) or len(pieces) != vocab_size:
+        raise Refused(f"{source.path}: {len(pieces)} tokens, some of them equal, or not {vocab_size} as the embeddings")
+    if source.get("tokenizer.ggml.add_eos_token", False) or source.get("tokenizer.ggml.add_space_prefix", False):
+        raise Refused(f"{source.path}: a Gemma tokenizer that adds eos or a space is not implemented")
+    bos, unknown = source.need("tokenizer.ggml.bos_token_id"), source.need("tokenizer.ggml.unknown_token_id")
+    return gguf_tokenizer.tokenizer(pieces, bos, unknown)
+
+
 def tokenizer(source, vocab_size):
+    if pieces := sentence_pieces(source):
+        return gemma_tokenizer(source, pieces, vocab_size)
     if (kind := source.need("tokenizer.ggml.model")) != "gpt2":
-        raise Refused(f"{source.path}: tokenizer '{kind}' is not implemented; known: gpt2 (byte-level BPE)")
+        raise Refused(f"{source.path}: tokenizer '{kind}' is not implemented; known: gpt2 (byte-level BPE), llama (Gemma's)")
     pre = source.need("tokenizer.ggml.pre")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
@@ -217,12 +242,13 @@ def special_tokens(source):
 
 def tokenizer_config(source, config):
     added = added_tokens(source)
+    gemma = source.need("tokenizer.ggml.model") == "llama"
     result = {
-        "add_prefix_space": False,
+        **({"add_bos_token": True, "add_eos_token": False} if gemma else {"add_prefix_space": False}),
         "added_tokens_decoder": {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added},
         "clean_up_tokenization_spaces": False,
         "model_max_length": config["max_position_embeddings"],
-        "tokenizer_class": "GPT2Tokenizer",
+        "tokenizer_class": "GemmaTokenizer" if gemma else "GPT2Tokenizer",
         **special_tokens(source),
     }
     if template := source.get("tokenizer.chat_template"):
