@@ -13,11 +13,22 @@ namespace {
 
 constexpr std::string_view kThought = "<think>\n", kNoThought = "<think>\n\n</think>\n\n";
 
+/// What closes the thought that a prompt ends in; empty when it ends in none.
+std::string closing(std::string_view prompt) {
+  if (prompt.ends_with(kThought)) return "\n</think>\n\n";
+  return prompt.ends_with("<think>") ? "\n\n</think>\n\n" : "";
+}
+
 std::string plain_prompt(const nlohmann::ordered_json& messages, const std::string& begin) {
   std::string text = begin;
   for (const auto& message : messages) {
-    const auto role = message.at("role").get<std::string>();
-    const auto content = message.at("content").get<std::string>();
+    const auto field = [&](const char* key) {
+      if (!message.is_object() || !message.contains(key) || !message[key].is_string()) {
+        fail("the plain format needs messages of role and content, got {}", message.dump());
+      }
+      return message[key].get<std::string>();
+    };
+    const std::string role = field("role"), content = field("content");
     if (role == "user") {
       text += fmt::format("Question: {}\nAnswer:", content);
     } else if (role == "assistant") {
@@ -128,9 +139,9 @@ ChatFormat ChatFormat::load(const std::filesystem::path& folder, const ChatSetti
     return format;
   }
   if (is_file(asked)) return make(asked, read_text_file(asked), asked, files.tokens, settings);
-  auto tokens = nlohmann::ordered_json::object();
-  tokens["bos_token"] = files.begin;
-  return make("plain", std::nullopt, "chat format 'plain'", std::move(tokens), settings);
+  auto plain = named("plain", settings);
+  plain.begin_ = files.begin;
+  return plain;
 }
 
 void ChatFormat::take(const ChatSettings& settings, const std::string& where) {
@@ -162,21 +173,20 @@ void ChatFormat::take(const ChatSettings& settings, const std::string& where) {
 }
 
 std::string ChatFormat::think(std::string prompt) const {
-  const bool opened = prompt.ends_with(kThought) || prompt.ends_with("<think>");
-  if (thinking_ == "open" && !opened) prompt += kThought;
-  if (thinking_ == "empty") {
-    if (opened) {
-      prompt += prompt.ends_with('\n') ? "\n</think>\n\n" : "\n\n</think>\n\n";
-    } else if (!prompt.ends_with("</think>") && !prompt.ends_with("</think>\n\n")) {
-      prompt += kNoThought;
-    }
+  const auto closed = closing(prompt);
+  if (thinking_ == "open" && closed.empty()) prompt += kThought;
+  if (thinking_ == "empty" && !closed.empty()) {
+    prompt += closed;
+  } else if (thinking_ == "empty" && !prompt.ends_with("</think>") &&
+             !prompt.ends_with("</think>\n\n")) {
+    prompt += kNoThought;
   }
   return prompt;
 }
 
 std::string ChatFormat::render(const nlohmann::ordered_json& messages, bool answer_next,
                                const nlohmann::ordered_json& variables) const {
-  if (!template_) return plain_prompt(messages, variables_.value("bos_token", ""));
+  if (!template_) return plain_prompt(messages, begin_);
   // apply_chat_template gives these, with no value where there is none.
   nlohmann::ordered_json given = {{"messages", messages},
                                   {"tools", nullptr},
@@ -199,21 +209,21 @@ std::string ChatFormat::prompt(const std::vector<Message>& messages) const {
 }
 
 std::string ChatFormat::begin_answer(std::string prompt, const std::string& opening) const {
-  if (!opening.starts_with("<think>")) return prompt + answer_start_ + opening;
+  const bool thinks = opening.starts_with("<think>");
   for (const std::string_view thought : {kNoThought, kThought, std::string_view("<think>")}) {
-    if (prompt.ends_with(thought)) {
-      prompt.resize(prompt.size() - thought.size());
-      return prompt + opening;
-    }
+    if (!thinks || !prompt.ends_with(thought)) continue;
+    prompt.resize(prompt.size() - thought.size());
+    return prompt.append(opening);
   }
-  return prompt + (answer_start_.find("</think>") == std::string::npos ? answer_start_ : "") +
-         opening;
+  const bool replaces = thinks && answer_start_.find("</think>") != std::string::npos;
+  if (!replaces) prompt.append(answer_start_);
+  return prompt.append(opening);
 }
 
 void ChatFormat::find_answer(const std::string& where) {
   if (!template_) {
-    answer_start_ = thinking_ == "default" ? " " : "";
-    answer_end_ = "\n";
+    answer_start_ = thinking_ == "default" ? " " : closing(prompt({}));
+    answer_end_ = std::string(1, '\n');  // GCC 12 alarms at a literal for nothing
     return;
   }
   constexpr std::string_view answer = "An answer, as an example.";
@@ -227,24 +237,23 @@ void ChatFormat::find_answer(const std::string& where) {
   if (at == std::string::npos) fail("{}: the chat template does not print an answer", where);
   const std::string before = whole.substr(0, at), after = whole.substr(at + answer.size());
 
-  if (asked.ends_with(kThought)) {
-    answer_start_ = "\n</think>\n\n";
-  } else if (asked.ends_with("<think>")) {
-    answer_start_ = "\n\n</think>\n\n";
-  } else if (before.starts_with(asked)) {
-    answer_start_ = before.substr(asked.size());
-  } else if (!asked.starts_with(before)) {
+  const bool goes_on = before.starts_with(asked);
+  if (goes_on) answer_start_ = before.substr(asked.size());
+  if (const auto closed = closing(asked); !closed.empty()) {
+    if (answer_start_.find("</think>") == std::string::npos) answer_start_ = closed;
+  } else if (!goes_on && !asked.starts_with(before)) {
     fail("{}: the chat template's prompt is not how its answers begin: '{}' and '{}'", where, asked,
          before);
   }
 
   // After the answer's own end a template may print more: a newline, the end of the conversation.
   std::vector<std::string> ends;
-  for (const char* name : {"special_tokens", "additional_special_tokens"}) {
-    if (!variables_.contains(name)) continue;
-    for (const auto& token : variables_[name]) ends.push_back(token.get<std::string>());
+  for (const char* name : {"special_tokens", "additional_special_tokens", "eos_token"}) {
+    const auto held = variables_.value(name, nlohmann::ordered_json());
+    for (const auto& token : held.is_array() ? held : nlohmann::ordered_json::array({held})) {
+      if (token.is_string()) ends.push_back(token.get<std::string>());
+    }
   }
-  if (variables_.contains("eos_token")) ends.push_back(variables_["eos_token"].get<std::string>());
   size_t end = std::string::npos, size = 0;
   for (const auto& token : ends) {
     const auto found = token.empty() ? std::string::npos : after.find(token);
@@ -254,7 +263,8 @@ void ChatFormat::find_answer(const std::string& where) {
     }
   }
   answer_end_ = end == std::string::npos ? after : after.substr(0, end + size);
-  if (answer_end_.empty()) answer_end_ = variables_.value("eos_token", "");
+  if (answer_end_.empty() && variables_.contains("eos_token"))
+    answer_end_ = ends.empty() ? "" : ends.back();
   if (answer_end_.empty()) {
     fail("{}: the chat template prints nothing after an answer, and there is no eos_token", where);
   }

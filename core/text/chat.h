@@ -85,6 +85,7 @@ class ChatFormat {
   std::string think(std::string prompt) const;
 
   std::string name_, answer_start_, answer_end_, system_, thinking_;
+  std::string begin_;                        ///< of plain texts
   std::optional<jinja::Template> template_;  ///< none: plain
   nlohmann::ordered_json variables_;         ///< special tokens by name, and the settings'
   std::tm date_{};

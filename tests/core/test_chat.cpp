@@ -207,6 +207,28 @@ TEST_CASE("prompt, start, answer and end are what the template makes of them") {
   }
 }
 
+TEST_CASE("answers in every family's template") {
+  const auto data = nlohmann::ordered_json::parse(
+      std::ifstream(std::string(RESURFACE_TEST_DATA) + "/chat/golden.json"));
+  const Folder folder;
+  for (const auto& [name, expected] : data["templates"].items()) {
+    INFO(name);
+    std::ifstream stream(fmt::format("{}/chat/{}.jinja", RESURFACE_TEST_DATA, name));
+    folder.write("chat_template.jinja", {std::istreambuf_iterator<char>(stream), {}});
+    folder.write("tokenizer_config.json", expected["tokens"].dump());
+    const auto chat = ChatFormat::load(folder.path(), {.date = "2024-07-26"});
+    const auto begun = chat.prompt({{"user", "A?"}}) + chat.answer_start();
+    const auto whole = chat.render(
+        {{{"role", "user"}, {"content", "A?"}}, {{"role", "assistant"}, {"content", "B."}}}, false);
+    CHECK_FALSE(chat.answer_end().empty());
+    CHECK(whole.find("B." + chat.answer_end()) != std::string::npos);
+    // Some show answers without the thought that their prompts open.
+    if (!begun.ends_with("</think>\n\n") && !begun.ends_with("</think>")) {
+      CHECK(whole.starts_with(begun + "B."));
+    }
+  }
+}
+
 TEST_CASE("thinking: on, off, prefilled") {
   const auto end = [](const std::string& format, const std::string& thinking) {
     const auto chat = ChatFormat::named(format, {.thinking = thinking});
