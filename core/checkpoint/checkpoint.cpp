@@ -50,22 +50,24 @@ bool is_other_state(const std::string& name) {
   return false;
 }
 
-/// The one file of weights in a folder that names it in a way of its own.
+/// The one state dict in a folder that names it in a way of its own. (A safetensors file of another
+/// name is as a rule something else: goldens, an index, activations.)
 fs::path find_weights(const fs::path& folder) {
-  std::vector<std::string> files;
+  std::vector<std::string> files, others;
   std::string gguf;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string ending = entry.path().extension().string(),
                       name = entry.path().filename().string();
     if (!entry.is_regular_file() || name.starts_with('.')) continue;
     if (ending == ".gguf") gguf = name;
-    if ((ending == ".bin" || ending == ".pt" || ending == ".pth" || ending == ".safetensors") &&
-        !is_other_state(name)) {
+    if ((ending == ".bin" || ending == ".pt" || ending == ".pth") && !is_other_state(name)) {
       files.push_back(name);
     }
+    if (ending == ".safetensors" && !is_other_state(name)) others.push_back(name);
   }
-  std::ranges::sort(files);
   if (files.size() == 1) return folder / files[0];
+  files.insert(files.end(), others.begin(), others.end());
+  std::ranges::sort(files);
   std::string hint;
   if (!gguf.empty()) {
     hint = fmt::format("; it has {}: make a checkpoint of it with `resurface convert`", gguf);

@@ -440,6 +440,19 @@ class Checkpoints(Case):
         weights.unlink()
         self.assertSays(run("inspect", folder), 1, "safetensors")
 
+    def test_other_containers(self):
+        data = ROOT / "tests/data/checkpoint"
+        merged = self.folder / "merged"
+        self.assertEqual(run("convert", data / "adapters/dora", merged).returncode, 0)
+        shown = [json.loads(run("inspect", "--json", path).stdout) for path in (data / "adapters/dora", merged)]
+        self.assertEqual(shown[0]["content_hash"], shown[1]["content_hash"])
+        self.assertIn("base", shown[0])
+        (merged / "model.safetensors").unlink()
+        shutil.copy(data / "pickle/code.bin", merged / "pytorch_model.bin")
+        self.assertSays(run("inspect", merged), 1, "pytorch_model.bin", "'posix.system'", "state_dict()")
+        said = run("convert", data / "adapters/lora", merged, "--base", data / "adapters/gpt2")
+        self.assertSays(said, 1, "is this the base")
+
     def test_lines_that_are_wrong(self):
         self.assertSays(run("score", "--model", MODEL, stdin='{"prompt_ids": [1], "answer_ids": [2]}\n{"oops"\n'),
                         1, ":2")

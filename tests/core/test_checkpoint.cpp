@@ -167,6 +167,10 @@ TEST_CASE("checkpoint: broken folders are refused, saying what is missing") {
     write(dir / "training_args.bin", "x");
     fs::remove(dir / "m.gguf");
     CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("it has a.bin, b.pt: name the file"));
+    fs::remove(dir / "a.bin");
+    fs::remove(dir / "b.pt");
+    write(dir / "consolidated.safetensors", "x");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("it has consolidated.safetensors: name"));
   }
   SECTION("a missing shard") {
     fs::remove(dir / "model-00002-of-00002.safetensors");
