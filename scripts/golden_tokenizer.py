@@ -43,7 +43,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", " <mask> ", " <end>\n x", "<both>  "
            "fox", "dogs", "``", "[BOS]", "<|reserved_token_370|>", "<|extra_3|>", "▁▁", "<b>", "<0x41>"]
 STRINGS = ["", " ", "a", "  two  spaces ", "\t\n\r\n", "I'm ﬁne…", "①\u0301 e\u0301 か\u3099 ㍿", "\u200b\u00ad", "ΑΣ İSTANBUL ẞ",
            "👩‍👩‍👧‍👦 🇹🇼 👍🏽", "漢字カタカナひらがなーabc한글", "(a|b)[c], 1234567 ½²Ⅷ٣", "臺灣 do not n't 's", "x\x00\x07\x7f\x85y", "ÅÅA\u030a",
-           "﻿bom", "عربي नमस्ते ไทย", "ONE|TWO--T.N'T", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "café"]
+           "﻿bom", "عربي नमस्ते ไทย", "ONE|TWO--T.N'T", "\n\x85", "a\u1734 1", "x<mask>变<s>𧺯", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "café"]
 
 
 def ordinary():

@@ -63,8 +63,11 @@ void strip(Text& text, bool left, bool right) {
     last = i;
   }
   if (!left && !right) return;
-  if (!first) first = last = text.bytes.size();
-  text = text.slice({left ? *first : 0, right ? std::max(last, *first) : text.bytes.size()});
+  if (!first) {
+    text = text.slice({0, 0});
+  } else {
+    text = text.slice({left ? *first : 0, right ? last : text.bytes.size()});
+  }
 }
 
 /// BERT's: spaces around Chinese characters, which share the character's place.

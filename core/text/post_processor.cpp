@@ -6,10 +6,11 @@
 namespace resurface {
 namespace {
 
+/// Not beyond the last character that the span touches.
 size_t forward(std::string_view text, Span span, uint32_t characters) {
   auto at = span.begin;
   for (; characters > 0 && at < span.end; --characters) next_code_point(text, at);
-  return std::min(at, span.end);
+  return at;
 }
 
 size_t back(std::string_view text, Span span, uint32_t characters) {
@@ -24,7 +25,10 @@ void trim(std::string_view input, std::vector<Token>& tokens, bool prefix_space)
     auto& [id, source, leading, trailing] = tokens[i];
     const bool first = i == 0 || source.begin == 0;
     const bool own = first && prefix_space && leading == 1;
-    if (leading > 0 && !own) source.begin = forward(input, source, leading);
+    if (leading > 0 && !own) {
+      source.begin = forward(input, source, leading);
+      source.end = std::max(source.begin, source.end);
+    }
     if (trailing > 0) source.end = back(input, source, trailing);
   }
 }

@@ -45,6 +45,7 @@ bool is_control_like(int32_t c) {
 }
 
 bool is_nonspacing_mark(int32_t c) {
+  if (c == 0x1734) return true;  // a spacing mark since Unicode 14
   // Letters, a spacing mark and punctuation in Unicode 8.
   if (c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == 0x111C9) return false;
   return (category(c, 8) & U_GC_MN_MASK) != 0;
