@@ -127,7 +127,7 @@ def tiny(build, folder, tested):
 
 def continued(build, folder, prompts, chat):
     """Greedy continuations by `resurface generate`, as ids."""
-    out = run([build / "resurface", "generate", "--model", folder, "--input", "-", "--max-tokens", 24] +
+    out = run([build / "resurface", "generate", "--model", folder, "--max-tokens", 24, "--temperature", 0] +
               (["--chat"] if chat else []), "".join(json.dumps(dict(prompt=p)) + "\n" for p in prompts))
     return [json.loads(line)["ids"] for line in out.decode().splitlines()]
 
