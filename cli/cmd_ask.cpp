@@ -1,5 +1,6 @@
 // resurface ask: answers from retrieved passages, with their sources and what each answer cost.
 #include "cli/command.h"
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/interrupt.h"
@@ -15,6 +16,7 @@ struct Options {
   std::optional<int64_t> count;
   bool no_retrieval = false;
   AskSettings ask;
+  ChatSettings format;
 };
 
 nlohmann::ordered_json answer_row(const std::string& question, const SourcedAnswer& answer) {
@@ -66,7 +68,7 @@ void run_ask(Options options, const Globals& globals) {
     });
   }
   const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const ChatFormat chat = ChatFormat::load(options.model);
+  const ChatFormat chat = ChatFormat::load(options.model, options.format);
   options.ask.generate.stop_ids = end_ids(options.model);
   const Model model = globals.load_model(options.model);
 
@@ -105,6 +107,7 @@ Command add_ask(CLI::App& app) {
           ->expected(1)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_input(*parser, options->input, "JSON lines {\"question\"}")->excludes(question);
+  add_chat(*parser, options->format);
   parser
       ->add_option("--k", options->count,
                    "passages put before a question (default: 3), or demonstrations (16)")

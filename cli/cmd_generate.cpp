@@ -1,5 +1,6 @@
 // resurface generate: continuations of prompts.
 #include "cli/command.h"
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "core/run/interrupt.h"
@@ -14,8 +15,10 @@ namespace {
 struct Options {
   std::filesystem::path model, input;
   std::vector<std::string> prompts;
-  bool chat = false;
-  GenerateOptions generate;
+  bool chat = false, greedy = false, logprobs = false;
+  ChatSettings format;
+  std::optional<int64_t> max_tokens, top_k;
+  std::optional<double> repetition_penalty, temperature, top_p, min_p;
   std::vector<std::string> stop;
   int64_t batch = 16;
 };
@@ -32,18 +35,54 @@ std::string cut(const std::string& text, const std::vector<std::string>& stops) 
   return text.substr(0, end);
 }
 
+/// Whether one of the stops is in the last tokens of an answer: a token is a byte at least, so that
+/// a stop which has just been completed lies within as many of them.
+bool stopped(const Tokenizer& tokenizer, const std::vector<int64_t>& ids,
+             const std::vector<std::string>& stops) {
+  size_t longest = 0;
+  for (const auto& stop : stops) longest = std::max(longest, stop.size());
+  const auto last = static_cast<std::ptrdiff_t>(std::min(longest, ids.size()));
+  const auto tail = tokenizer.decode({ids.end() - last, ids.end()}, /*skip_special=*/true);
+  return cut(tail, stops).size() < tail.size();
+}
+
+/// What the checkpoint asks for, and what the command line asks for in its place.
+GenerateOptions options_of(const Options& options) {
+  GenerateOptions all;
+  read_generation_config(options.model, all);
+  const auto take = [](const auto& asked, auto& into) {
+    if (asked) into = *asked;
+  };
+  take(options.max_tokens, all.max_tokens);
+  take(options.repetition_penalty, all.repetition_penalty);
+  take(options.temperature, all.temperature);
+  take(options.top_k, all.top_k);
+  take(options.top_p, all.top_p);
+  take(options.min_p, all.min_p);
+  if (options.greedy) all.temperature = 0;
+  all.logprobs = options.logprobs;
+  return all;
+}
+
 void run_generate(Options options, const Globals& globals) {
   Tokenizer tokenizer = Tokenizer::load(options.model);
   std::optional<ChatFormat> chat;
-  if (options.chat) chat = ChatFormat::load(options.model);
-  options.generate.stop_ids = end_ids(options.model);
+  if (options.chat || options.format != ChatSettings{}) {
+    chat = ChatFormat::load(options.model, options.format);
+  }
+  GenerateOptions how = options_of(options);
   if (chat) {
     int64_t id = tokenizer.token_id(chat->answer_end());
     if (id >= 0) {
-      options.generate.stop_ids.push_back(id);
+      how.stop_ids.push_back(id);
     } else {
       options.stop.push_back(chat->answer_end());
     }
+  }
+  if (!options.stop.empty()) {
+    how.stops = [&](const std::vector<int64_t>& ids) {
+      return stopped(tokenizer, ids, options.stop);
+    };
   }
   auto encode = [&](const std::string& text) {
     auto ids = tokenizer.encode(chat ? chat->prompt({{"user", text}}) : text);
@@ -77,15 +116,16 @@ void run_generate(Options options, const Globals& globals) {
     size_t count = std::min(batch, prompts.size() - begin);
     std::vector<std::vector<int64_t>> ids;
     for (size_t i = begin; i < begin + count; ++i) ids.push_back(prompts[i].ids);
-    options.generate.seed =
-        derive_seed(static_cast<uint64_t>(globals.seed), fmt::format("generate/{}", begin));
-    auto answers = generate(model, ids, options.generate);
+    how.seed = derive_seed(static_cast<uint64_t>(globals.seed), fmt::format("generate/{}", begin));
+    auto answers = continue_prompts(model, ids, how);
     for (size_t i = 0; i < count; ++i) {
-      std::string text = cut(tokenizer.decode(answers[i], /*skip_special=*/true), options.stop);
+      std::string text = cut(tokenizer.decode(answers[i].ids, /*skip_special=*/true), options.stop);
       if (from_file) {
         auto& row = prompts[begin + i].row;
         row["text"] = text;
-        row["ids"] = answers[i];
+        row["ids"] = answers[i].ids;
+        if (options.logprobs) row["logprobs"] = answers[i].logprob;
+        row["ended"] = answers[i].stopped ? "stop" : "length";
         output.line(row);
       } else {
         output.text(text + "\n");
@@ -107,22 +147,30 @@ Command add_generate(CLI::App& app) {
                      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_input(*parser, options->input, "JSON lines {\"prompt\"}")->excludes(prompt);
   parser->add_flag("--chat", options->chat,
-                   "put prompts into the checkpoint's chat format, as the user's turn");
-  GenerateOptions& generate = options->generate;
-  parser->add_option("--max-tokens", generate.max_tokens, "longest continuation")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  parser->add_option("--temperature", generate.temperature, "0: always the likeliest token")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser->add_option("--top-k", generate.top_k, "draw from the k likeliest tokens; 0: off")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+                   "put prompts into the checkpoint's chat format, as the user's turn; the options "
+                   "that choose a format do so, too");
+  add_chat(*parser, options->format);
+  parser->add_option("--max-tokens", options->max_tokens, "longest continuation [128]")
+      ->check(CLI::PositiveNumber);
+  parser->add_option("--temperature", options->temperature, "0: always the likeliest token [0]")
+      ->check(CLI::NonNegativeNumber);
+  parser->add_option("--top-k", options->top_k, "draw from the k likeliest tokens; 0: off [0]")
+      ->check(CLI::NonNegativeNumber);
   parser
-      ->add_option("--top-p", generate.top_p,
-                   "draw from the likeliest tokens of this total; 1: off")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+      ->add_option("--top-p", options->top_p,
+                   "draw from the likeliest tokens of this total; 1: off [1]")
+      ->check(CLI::Range(0.0, 1.0));
+  parser
+      ->add_option("--min-p", options->min_p,
+                   "draw from tokens at least so likely, of the likeliest one; 0: off [0]")
+      ->check(CLI::Range(0.0, 1.0));
+  parser
+      ->add_option("--repetition-penalty", options->repetition_penalty,
+                   "tokens that were there count so many times less; 1: off [1]")
+      ->check(CLI::PositiveNumber);
+  parser->add_flag("--greedy", options->greedy, "always the likeliest token");
+  parser->add_flag("--logprobs", options->logprobs,
+                   "with --input: the log-probability of each token, before any of these settings");
   parser->add_option("--stop", options->stop, "end before this text; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -130,8 +178,13 @@ Command add_generate(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   parser->footer(
-      "With --prompt the text is printed, with --input each line comes back with \"text\" and\n"
-      "\"ids\" (before --stop cuts the text). The checkpoint's end tokens always end.");
+      "With --prompt the text is printed, with --input each line comes back with \"text\", "
+      "\"ids\"\n"
+      "(before --stop cuts the text) and how it ended, \"stop\" or \"length\". What is not given "
+      "is\n"
+      "what the checkpoint's generation_config.json says, and only then the value in brackets. "
+      "The\n"
+      "checkpoint's end tokens always end.");
   return {parser, [options](const Globals& globals) { run_generate(*options, globals); }};
 }
 

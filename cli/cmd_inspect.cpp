@@ -1,6 +1,8 @@
 // resurface inspect: what a checkpoint is.
 #include "cli/command.h"
 #include "core/checkpoint/inspect.h"
+#include "core/model/anatomy.h"
+#include "core/run/error.h"
 
 namespace resurface {
 namespace {
@@ -12,6 +14,11 @@ struct Options {
 
 void inspect(const Options& options, const Globals& globals) {
   auto report = inspect_checkpoint(options.checkpoint);
+  try {
+    report["model"] = describe_model(read_model_config(report["config"], "config.json"));
+  } catch (const Error& unknown) {  // the file can be looked at all the same
+    report["model"] = {{"family", nullptr}, {"why", unknown.what()}};
+  }
   Output output(globals.out);
   if (options.json) {
     output.text(report.dump(2) + "\n");
@@ -19,13 +26,32 @@ void inspect(const Options& options, const Globals& globals) {
     return;
   }
   auto line = [&](const std::string& name, const std::string& value) {
-    output.text(fmt::format("{:<14}{}\n", name, value));
+    output.text(fmt::format("{:<18}{}\n", name, value));
   };
   auto plain = [](const nlohmann::ordered_json& value) {
     return value.is_string() ? value.get<std::string>() : value.dump();
   };
   for (const char* field : {"architecture", "parameters", "bytes", "content_hash"}) {
     line(field, plain(report.at(field)));
+  }
+  const auto& model = report.at("model");
+  if (model.at("family").is_null()) {
+    line("family", fmt::format("none: {}", plain(model.at("why"))));
+  } else {
+    for (const char* field : {"family", "active_parameters", "layers", "attention", "mlp"}) {
+      line(field, plain(model.at(field)));
+    }
+    const auto& cost = model.at("forward_flops");
+    line("flops", fmt::format("{:.4g} forward over {} tokens", cost.at("flops").get<double>(),
+                              cost.at("tokens").dump()));
+    for (const auto& site : model.at("edit_sites")) {
+      line("edit site",
+           site.at("parameter").is_null()
+               ? fmt::format("{}: routed experts alone, {} .. {}", site.at("layer").dump(),
+                             plain(site.at("experts")[0]), plain(site.at("experts")[1]))
+               : fmt::format("{}: {}, keys of {}", site.at("layer").dump(),
+                             plain(site.at("stored")), site.at("key_width").dump()));
+    }
   }
   for (const auto& [dtype, held] : report.at("dtypes").items()) {
     line(dtype, fmt::format("{} tensors, {} parameters, {} bytes", held.at("tensors").dump(),

@@ -14,6 +14,7 @@ namespace {
 struct Options {
   std::filesystem::path model, input;
   bool chat = false;
+  ChatSettings format;
   int64_t batch_tokens = 2048;
 };
 
@@ -22,7 +23,9 @@ class RowReader {
  public:
   RowReader(const Options& options, const ModelConfig& config)
       : folder_(options.model), vocabulary_(config.vocab_size), context_(config.context) {
-    if (options.chat) chat_ = ChatFormat::load(folder_);
+    if (options.chat || options.format != ChatSettings{}) {
+      chat_ = ChatFormat::load(folder_, options.format);
+    }
   }
 
   Example example(const nlohmann::ordered_json& row) {
@@ -100,7 +103,9 @@ Command add_score(CLI::App& app) {
   add_input(*parser, options->input,
             "JSON lines {\"prompt\", \"answer\"} or {\"prompt_ids\", \"answer_ids\"}");
   parser->add_flag("--chat", options->chat,
-                   "put text prompts into the checkpoint's chat format, as the user's turn");
+                   "put text prompts into the checkpoint's chat format, as the user's turn; the "
+                   "options that choose a format do so, too");
+  add_chat(*parser, options->format);
   parser->add_option("--batch-tokens", options->batch_tokens, "tokens computed at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

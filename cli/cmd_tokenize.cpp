@@ -10,7 +10,7 @@ namespace {
 
 struct Options {
   std::filesystem::path model, input;
-  bool decode = false, skip_special = false;
+  bool decode = false, skip_special = false, special = false, offsets = false;
 };
 
 void tokenize(const Options& options, const Globals& globals) {
@@ -23,7 +23,18 @@ void tokenize(const Options& options, const Globals& globals) {
       output.line(tokenizer.decode(ids, options.skip_special));
     } else {
       if (!value.is_string()) fail("expected a JSON string, got {}", value.dump());
-      output.line(tokenizer.encode(value.get<std::string>()));
+      const auto text = value.get<std::string>();
+      if (!options.offsets && !options.special) {
+        output.line(tokenizer.encode(text));
+        return;
+      }
+      const auto [ids, offsets] =
+          options.special ? tokenizer.encode_special(text) : tokenizer.encode_with_offsets(text);
+      if (options.offsets) {
+        output.line(nlohmann::ordered_json{{"ids", ids}, {"offsets", offsets}});
+      } else {
+        output.line(ids);
+      }
     }
   });
   output.finish();
@@ -40,8 +51,12 @@ Command add_tokenize(CLI::App& app) {
   parser->add_flag("--decode", options->decode, "lists of ids to strings");
   parser->add_flag("--skip-special", options->skip_special,
                    "with --decode: leave special tokens out of the text");
+  parser->add_flag("--special", options->special,
+                   "add the special tokens that the tokenizer puts around a text");
+  parser->add_flag("--offsets", options->offsets,
+                   "{\"ids\", \"offsets\"}: of each token, the bytes of the text it came from");
   parser->footer(
-      "No special tokens are added; those written in a text are recognised.\n"
+      "Special tokens written in a text are recognised.\n"
       "  echo '\"Hello\"' | resurface tokenize --model models/smollm2-135m");
   return {parser, [options](const Globals& globals) { tokenize(*options, globals); }};
 }

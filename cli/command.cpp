@@ -2,6 +2,7 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <CLI/Validators.hpp>
 #include <cerrno>
 #include <cstring>
 
@@ -51,18 +52,27 @@ CLI::Option* add_model(CLI::App& command, std::filesystem::path& model) {
       ->check(CLI::ExistingDirectory);
 }
 
-std::vector<int64_t> end_ids(const std::filesystem::path& folder) {
-  std::vector<int64_t> ids;
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!std::filesystem::exists(folder / name)) continue;
-    auto json = read_json(folder / name);
-    auto end = json.find("eos_token_id");
-    if (end == json.end()) continue;
-    for (const auto& id : end->is_array() ? *end : nlohmann::json::array({*end})) {
-      if (id.is_number_integer()) ids.push_back(id.get<int64_t>());
-    }
-  }
-  return ids;
+void add_chat(CLI::App& command, ChatSettings& settings) {
+  command
+      .add_option("--chat-format", settings.format,
+                  fmt::format("instead of the checkpoint's chat template: {}, or a .jinja file",
+                              fmt::join(ChatFormat::names(), ", ")))
+      ->type_name("NAME");
+  command.add_option("--system", settings.system, "system prompt of the conversation")
+      ->type_name("TEXT");
+  command
+      .add_option("--thinking", settings.thinking,
+                  "the template's own switch (on, off), or a prompt that ends in an empty or an "
+                  "open thought")
+      ->check(CLI::IsMember({"default", "on", "off", "empty", "open"}))
+      ->capture_default_str();
+  command.add_option("--chat-date", settings.date, "what the template takes for today, YYYY-MM-DD")
+      ->type_name("DATE");
+  command
+      .add_option("--chat-variable", settings.variables,
+                  "NAME=VALUE for the template; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,

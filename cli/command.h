@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/model/model.h"
+#include "core/text/chat.h"
 
 namespace resurface {
 
@@ -66,8 +67,8 @@ CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const st
 /// --model, which must be a folder.
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model);
 
-/// Ids that end a text, as the checkpoint's own files say.
-std::vector<int64_t> end_ids(const std::filesystem::path& folder);
+/// --chat-format and what else says how a conversation is rendered.
+void add_chat(CLI::App& command, ChatSettings& settings);
 
 /// A row's list of token ids, each checked against the vocabulary.
 std::vector<int64_t> ids_of(const nlohmann::ordered_json& json, const std::string& what,

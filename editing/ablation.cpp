@@ -74,15 +74,16 @@ std::vector<Delta> ablation_deltas(const Model& model, const at::Tensor& directi
   std::vector<Delta> deltas;
   for (int64_t block = first; block <= last; ++block) {
     const auto d = direction_of(directions, ablation, block);
-    const auto take_out = [&](const char* matrix, double weight) {
+    const auto take_out = [&](const std::string& name, double weight) {
       if (weight == 0) return;
-      const auto name = fmt::format("model.layers.{}.{}.weight", block, matrix);
       const auto w = model.parameter(name).detach().to(at::kCPU, at::kDouble);
       deltas.push_back(
           {name, (-weight * d).unsqueeze(1).to(at::kFloat), d.unsqueeze(0).mm(w).to(at::kFloat)});
     };
-    take_out("self_attn.o_proj", ablation.attention.at(block));
-    take_out("mlp.down_proj", ablation.mlp.at(block));
+    take_out(model.block(block).o.name + ".weight", ablation.attention.at(block));
+    for (const auto& name : model.config().down_projections(block)) {
+      take_out(name, ablation.mlp.at(block));
+    }
   }
   return deltas;
 }

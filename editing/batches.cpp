@@ -27,6 +27,12 @@ int64_t edited_layer(int64_t layer, double share, const Model& model) {
   if (layer >= model.layers()) {
     fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
   }
+  if (model.config().key_width(layer) == 0) {
+    fail(
+        "editing: layer {} has routed experts alone, no projection that every token goes through; "
+        "name a layer with a dense MLP or a shared expert",
+        layer);
+  }
   return layer;
 }
 
@@ -43,12 +49,12 @@ std::vector<int64_t> edited_layers(std::vector<int64_t> layers, const Model& mod
   return layers;
 }
 
-std::string edited_parameter(int64_t layer) {
-  return fmt::format("model.layers.{}.mlp.down_proj.weight", layer);
+std::string edited_parameter(const Model& model, int64_t layer) {
+  return model.block(layer).mlp.down.name + ".weight";
 }
 
 at::Tensor edited_weight(const Model& model, int64_t layer) {
-  return model.parameter(edited_parameter(layer)).detach().to(at::kCPU, at::kDouble);
+  return model.parameter(edited_parameter(model, layer)).detach().to(at::kCPU, at::kDouble);
 }
 
 }  // namespace resurface

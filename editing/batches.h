@@ -40,8 +40,9 @@ int64_t edited_layer(int64_t layer, double share, const Model& model);
 /// 7B models). Throws Error for a layer that the model does not have or that is named twice.
 std::vector<int64_t> edited_layers(std::vector<int64_t> layers, const Model& model);
 
-/// "model.layers.5.mlp.down_proj.weight"
-std::string edited_parameter(int64_t layer);
+/// The projection whose input is a layer's key: "model.layers.5.mlp.down_proj.weight", of a mixture
+/// of experts "model.layers.5.mlp.shared_experts.down_proj.weight".
+std::string edited_parameter(const Model& model, int64_t layer);
 /// Its value, fp64 on the host.
 at::Tensor edited_weight(const Model& model, int64_t layer);
 

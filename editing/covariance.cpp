@@ -55,8 +55,12 @@ std::map<int64_t, at::Tensor> measure_covariance(const Model& model,
     if (layer < 0 || layer >= config.layers) {
       fail("covariance: layer {} asked, the model has layers 0 .. {}", layer, config.layers - 1);
     }
-    sums[layer] = at::zeros({config.intermediate_size, config.intermediate_size},
-                            at::dtype(at::kDouble).device(model.device()));
+    const int64_t width = config.key_width(layer);
+    if (width == 0) {
+      fail("covariance: layer {} has routed experts alone, whose keys are not every token's",
+           layer);
+    }
+    sums[layer] = at::zeros({width, width}, at::dtype(at::kDouble).device(model.device()));
   }
 
   const at::NoGradGuard no_grad;

@@ -86,6 +86,44 @@ EditFile read_edit_file(const std::filesystem::path& path) {
   return edit;
 }
 
+namespace {
+
+void turn(Delta& delta) {
+  const at::Tensor left = delta.left;
+  delta.left = delta.right.t().contiguous();
+  delta.right = left.t().contiguous();
+}
+
+}  // namespace
+
+EditFile as_stored(const Model& model, EditFile edit) {
+  for (Delta& delta : edit.deltas) {
+    const Place place = model.place(delta.parameter);
+    if (place.rows > 0) {
+      fail("'{}' is a part of '{}': no edit file is written of parts", delta.parameter, place.name);
+    }
+    if (place.transposed) turn(delta);
+    delta.parameter = place.name;
+  }
+  return edit;
+}
+
+EditFile as_held(const Model& model, EditFile edit) {
+  for (Delta& delta : edit.deltas) {
+    for (const auto& [name, value] : model.parameters()) {
+      const Place place = model.place(name);
+      if (place.name != delta.parameter) continue;
+      if (place.rows > 0) {
+        fail("'{}' holds several parameters of the model: no edit of it is read", place.name);
+      }
+      if (place.transposed) turn(delta);
+      delta.parameter = name;
+      break;
+    }
+  }
+  return edit;
+}
+
 nlohmann::json describe_edit(const EditFile& edit) {
   nlohmann::json out = {{"method", edit.method},
                         {"base_hash", edit.base_hash},

@@ -77,6 +77,10 @@ struct EditFile {
 /// safetensors: `<parameter>.left`, `<parameter>.right`, and everything else as JSON in the
 /// metadata.
 void write_edit_file(const std::filesystem::path& path, const EditFile& edit);
+/// An edit of the decoder's parameters as one of the tensors of the model's checkpoint, by their
+/// names and as they lie (what an edit file holds), and back.
+EditFile as_stored(const Model& model, EditFile edit);
+EditFile as_held(const Model& model, EditFile edit);
 /// Throws Error when the file is not an edit file or a factor's shape does not fit its partner's.
 EditFile read_edit_file(const std::filesystem::path& path);
 

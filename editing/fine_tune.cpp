@@ -24,7 +24,7 @@ EditFile tune(const FtSettings& settings, const Model& model, std::span<const Ed
     parts.push_back(fine_tune_part(model, layer, group, count, answered));
     count += std::ssize(group);
   }
-  const auto weight = widened(model.parameter(edited_parameter(layer)).detach());
+  const auto weight = widened(model.parameter(edited_parameter(model, layer)).detach());
   auto delta = at::zeros_like(weight);
   Adam adam(delta);
   at::Tensor nll;
@@ -47,7 +47,7 @@ EditFile tune(const FtSettings& settings, const Model& model, std::span<const Ed
     if (settings.clamp > 0) delta = delta.clamp(-settings.clamp, settings.clamp);
   }
   EditFile file;
-  file.deltas = {dense_delta(edited_parameter(layer), delta)};
+  file.deltas = {dense_delta(edited_parameter(model, layer), delta)};
   for (int64_t e = 0; e < count; ++e) {
     file.measures.push_back({.id = edits[static_cast<size_t>(e)].id,
                              .layer = layer,

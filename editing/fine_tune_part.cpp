@@ -33,22 +33,30 @@ FineTunePart fine_tune_part(const Model& model, int64_t layer, std::span<const E
   };
   FineTunePart part{.batch = pack_sequences(sequences, device)};
   HiddenOptions below{.last = layer + 1};
+  below.on_attention = [&](int64_t at_layer, const at::Tensor&, const at::Tensor& middle,
+                           const at::Tensor&) {
+    if (at_layer == layer) part.middle = middle;
+  };
   below.on_key = [&](int64_t at_layer, const at::Tensor& key) {
     if (at_layer == layer) part.key = key;
   };
-  part.after = model.hidden(part.batch, below);
+  below.on_mlp = [&](int64_t at_layer, const at::Tensor& output) {
+    if (at_layer == layer) part.output = output;
+  };
+  model.hidden(part.batch, below);
   part.rows = longs(rows);
   part.row = longs(row);
   part.ids = longs(ids);
   part.owner = longs(owner);
   part.weight = at::tensor(at::ArrayRef<double>(weight), at::kDouble)
-                    .to(device, widened(part.after).scalar_type());
+                    .to(device, widened(part.output).scalar_type());
   return part;
 }
 
 at::Tensor target_nll(const Model& model, int64_t layer, const FineTunePart& part,
                       const at::Tensor& delta, int64_t edits) {
-  const auto stream = part.after + resurface::linear(part.key, delta.to(part.key.scalar_type()));
+  const auto output = part.output + resurface::linear(part.key, delta.to(part.key.scalar_type()));
+  const auto stream = model.add_mlp(layer, part.middle, output);
   const auto logits = widened(model.logits(
       model.hidden(part.batch, {.first = layer + 1, .start = stream, .rows = part.rows})));
   const auto logprob = chosen_logprob(logits.index_select(0, part.row), part.ids);

@@ -15,7 +15,8 @@ namespace resurface {
 /// Some requests as the blocks above the edited one see them.
 struct FineTunePart {
   Batch batch;
-  at::Tensor key, after;       ///< [N, d_ff] and [N, d] of the edited block
+  at::Tensor key;              ///< [N, d_ff] of the edited block
+  at::Tensor middle, output;   ///< [N, d] the stream before its MLP, and what the MLP gave
   at::Tensor rows;             ///< [U] whose logits are wanted
   at::Tensor row, ids, owner;  ///< [M] of each target token: which of `rows`, its id, its request
   at::Tensor weight;           ///< [M] so that each request's sum is a mean

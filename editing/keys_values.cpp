@@ -87,29 +87,21 @@ at::Tensor window_rows(const Sequences& all, const Window& window, at::Device de
   return longs(rows, device);
 }
 
-KvCache empty_cache(const Model& model, int64_t first, const std::vector<int64_t>& lengths) {
-  const auto& config = model.config();
-  KvCache cache;
-  cache.lengths.assign(lengths.size(), 0);
-  cache.keys.resize(static_cast<size_t>(config.layers));
-  cache.values.resize(static_cast<size_t>(config.layers));
-  const int64_t capacity = *std::max_element(lengths.begin(), lengths.end());
-  for (auto layer = static_cast<size_t>(first); layer < cache.keys.size(); ++layer) {
-    for (auto* tensors : {&cache.keys, &cache.values}) {
-      (*tensors)[layer] = at::zeros(
-          {static_cast<int64_t>(lengths.size()), config.kv_heads, capacity, config.head_dim},
-          at::dtype(model.compute()).device(model.device()));
-    }
-  }
-  return cache;
+/// Whether a sequence is so long that longrope turns the positions before its subject otherwise
+/// than it would turn them alone.
+bool outgrows_cache(const ModelConfig& config, const Sequences& all) {
+  if (!config.rope || config.rope->type != "longrope") return false;
+  return std::any_of(all.ids.begin(), all.ids.end(), [&](const auto& ids) {
+    return std::ssize(ids) > config.rope->original_context;
+  });
 }
 
 /// The loss of all edits as a function of their δ.
 ///
 /// Cached: blocks 0 .. layer run once, and so do the positions before the subject in the blocks
 /// above; a step runs the blocks above at the positions from the subject on, and logits at target
-/// and KL rows only. A δ of the MLP's output reaches the residual stream after the block unchanged;
-/// one of the attention's output goes through the block's MLP too, at the subject alone.
+/// and KL rows only. A δ of the MLP's output goes with it through what stands behind the MLP; one
+/// of the attention's output goes through the block's MLP too, at the subject alone.
 class ValueObjective {
  public:
   ValueObjective(const Model& model, int64_t layer, std::span<const EditExample> edits,
@@ -121,6 +113,7 @@ class ValueObjective {
         site_(site),
         all_(lay_out(edits, settings.cached)) {
     const at::NoGradGuard no_grad;
+    settings_.cached = settings.cached && !outgrows_cache(model.config(), all_);
     const auto device = model.device();
     Window whole{std::vector<int64_t>(all_.size(), 0), {}};
     for (const auto& ids : all_.ids) whole.end.push_back(static_cast<int64_t>(ids.size()));
@@ -135,10 +128,14 @@ class ValueObjective {
     const auto rows = longs(subjects, device);
     at::Tensor attention;
     HiddenOptions below{.last = layer + 1};
-    below.on_attention = [&](int64_t at_layer, const at::Tensor& added, const at::Tensor& middle) {
+    below.on_attention = [&](int64_t at_layer, const at::Tensor& added, const at::Tensor& middle,
+                             const at::Tensor&) {
       if (at_layer != layer) return;
       attention = added.index_select(0, rows);
       middle_ = middle.index_select(0, rows);
+    };
+    below.on_mlp = [&](int64_t at_layer, const at::Tensor& output) {
+      if (at_layer == layer) output_ = output.index_select(0, rows);
     };
     below.on_key = [&](int64_t at_layer, const at::Tensor& key) {
       if (at_layer == layer) keys_ = widened(key.index_select(0, rows));
@@ -147,12 +144,14 @@ class ValueObjective {
     bare_ = longs(bare, device);
     set_initial(attention, residual.index_select(0, rows));
 
-    const Window prefix{whole.begin, settings.cached ? all_.subject : whole.begin};
+    const Window prefix{whole.begin, settings_.cached ? all_.subject : whole.begin};
     const Window suffix{prefix.end, whole.end};
     suffix_ = pack_window(all_, suffix, device);
     start_ = residual.index_select(0, window_rows(all_, suffix, device));
-    if (settings.cached) {
-      cache_ = empty_cache(model, layer + 1, all_.subject);
+    if (settings_.cached) {
+      cache_ =
+          model.empty_cache(std::ssize(all_.subject),
+                            *std::max_element(all_.subject.begin(), all_.subject.end()), layer + 1);
       const auto before = pack_window(all_, prefix, device);
       if (before.tokens() > 0) {
         model.hidden(before, {.first = layer + 1,
@@ -259,10 +258,16 @@ class ValueObjective {
   at::Tensor row_logits(const at::Tensor& delta) const {
     const auto add_delta = [&](const at::Tensor& residual) {
       const auto rows = delta.index_select(0, sequence_edit_).to(residual.scalar_type());
-      if (site_ != ValueSite::attention_and_mlp) return residual.index_add(0, subject_rows_, rows);
+      if (site_ == ValueSite::hidden) return residual.index_add(0, subject_rows_, rows);
+      const auto put = [&](const at::Tensor& middle, const at::Tensor& output) {
+        return residual.index_copy(
+            0, subject_rows_, model_.add_mlp(layer_, middle, output).to(residual.scalar_type()));
+      };
+      if (site_ == ValueSite::mlp_output) return put(middle_, output_ + rows);
       const auto halves = rows.chunk(2, 1);
       const auto middle = middle_ + halves[0];
-      return residual.index_copy(0, subject_rows_, middle + model_.mlp(layer_, middle) + halves[1]);
+      const auto output = model_.config().parallel ? output_ : model_.mlp(layer_, middle);
+      return put(middle, output + halves[1]);
     };
     if (settings_.cached) {
       auto* cache = const_cast<KvCache*>(&cache_);  // a constant prefix: append is off
@@ -281,11 +286,12 @@ class ValueObjective {
   ValueSettings settings_;
   ValueSite site_;
   Sequences all_;
-  at::Tensor keys_;    ///< [S, d_ff]
-  at::Tensor middle_;  ///< [S, d] between attention and MLP of block `layer`
-  at::Tensor bare_;    ///< [E] the first sequence of each edit
-  Batch suffix_;       ///< the tokens a step runs
-  at::Tensor start_;   ///< their residual stream after block `layer`
+  at::Tensor keys_;  ///< [S, d_ff]
+  /// [S, d] of block `layer`: the stream between attention and MLP, and what the MLP gave.
+  at::Tensor middle_, output_;
+  at::Tensor bare_;   ///< [E] the first sequence of each edit
+  Batch suffix_;      ///< the tokens a step runs
+  at::Tensor start_;  ///< their residual stream after block `layer`
   KvCache cache_;
   at::Tensor subject_rows_, sequence_edit_;              ///< [S]
   at::Tensor rows_;                                      ///< [M + E]
@@ -340,10 +346,9 @@ void check_layer(const Model& model, int64_t layer) {
 }  // namespace
 
 at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key) {
-  const auto name = fmt::format("model.layers.{}.mlp.down_proj.", layer);
-  auto value = at::linear(key, widened(model.parameter(name + "weight").detach()));
-  if (model.config().mlp_bias) value = value + model.parameter(name + "bias").detach();
-  return value;
+  const Linear& down = model.block(layer).mlp.down;
+  const auto value = at::linear(key, widened(down.weight.detach()));
+  return down.bias.defined() ? value + down.bias.detach() : value;
 }
 
 std::vector<std::span<const EditExample>> groups_by_tokens(std::span<const EditExample> edits,

@@ -1,5 +1,6 @@
 #include "editing/requests.h"
 
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "editing/keys_values.h"
 

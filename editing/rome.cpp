@@ -16,11 +16,9 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
   const auto kv = keys_and_values(model, layer, edits, settings.value);
   const auto weight = edited_weight(model, layer);
   const double weight_norm = weight.norm().item<double>();
-  const auto bias = model.config().mlp_bias
-                        ? model.parameter(fmt::format("model.layers.{}.mlp.down_proj.bias", layer))
-                              .detach()
-                              .to(at::kCPU, at::kDouble)
-                        : at::zeros({weight.size(0)}, at::kDouble);
+  const at::Tensor& added = model.block(layer).mlp.down.bias;
+  const auto bias = added.defined() ? added.detach().to(at::kCPU, at::kDouble)
+                                    : at::zeros({weight.size(0)}, at::kDouble);
   EditFile file;
   auto written = weight.clone();  // W with the requests before this one
   std::vector<at::Tensor> lefts, rights;
@@ -60,7 +58,7 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
     measure.steps = kv.steps[static_cast<int64_t>(e)].item<int64_t>();
     file.measures.push_back(measure);
   }
-  file.deltas.push_back({edited_parameter(layer), at::cat(lefts, 1), at::cat(rights, 0)});
+  file.deltas.push_back({edited_parameter(model, layer), at::cat(lefts, 1), at::cat(rights, 0)});
   return file;
 }
 

@@ -49,8 +49,15 @@ class Prompts {
   /// Runs the blocks up to `layer`; the averaged keys there, [E, d_ff].
   at::Tensor advance(int64_t layer) {
     HiddenOptions options{.first = next_, .last = layer + 1, .start = stream_};
+    options.on_attention = [&](int64_t at_layer, const at::Tensor&, const at::Tensor& middle,
+                               const at::Tensor&) {
+      if (at_layer == layer) middle_ = middle;
+    };
     options.on_key = [&](int64_t at_layer, const at::Tensor& key) {
       if (at_layer == layer) key_ = key;
+    };
+    options.on_mlp = [&](int64_t at_layer, const at::Tensor& output) {
+      if (at_layer == layer) output_ = output;
     };
     stream_ = model_.hidden(all_, options);
     next_ = layer + 1;
@@ -87,7 +94,8 @@ class Prompts {
   /// The stream as if the last block reached held W + left · right.
   void write(const Delta& delta) {
     const auto as = [&](const at::Tensor& x) { return x.to(stream_.device(), key_.scalar_type()); };
-    stream_ = stream_ + key_.mm(as(delta.right).t()).mm(as(delta.left).t());
+    stream_ = model_.add_mlp(next_ - 1, middle_,
+                             output_ + key_.mm(as(delta.right).t()).mm(as(delta.left).t()));
   }
 
  private:
@@ -100,7 +108,8 @@ class Prompts {
   at::Tensor bare_ends_;              ///< [E] rows of bare_ where subjects end
   std::vector<int64_t> bare_in_all_;  ///< [E] the same rows in all_
   int64_t next_ = 0;                  ///< the first block not run
-  at::Tensor stream_, key_;           ///< of all_, before it and in the one below
+  at::Tensor stream_;                 ///< of all_, before it
+  at::Tensor middle_, key_, output_;  ///< of all_ in the block below it
 };
 
 }  // namespace
@@ -130,7 +139,7 @@ void add_update(EditFile& file, const Model& model, int64_t layer, const at::Ten
     measure.relative_norm = std::max(measure.relative_norm, norm);
     measure.key_dot_u = dots[e].item<double>();
   }
-  file.deltas.push_back({edited_parameter(layer), residual.t().to(at::kFloat).contiguous(),
+  file.deltas.push_back({edited_parameter(model, layer), residual.t().to(at::kFloat).contiguous(),
                          along.t().to(at::kFloat).contiguous()});
 }
 

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
 #include "eval/metrics/metrics.h"

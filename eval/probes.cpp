@@ -133,7 +133,7 @@ std::vector<Probe> probes_of_kind(const std::string& kind, const Suite& suite,
     if (messages.empty()) continue;
     std::string prompt = chat.prompt(messages);
     if (const auto begun = opening(kind, item.language); !begun.text.empty()) {
-      prompt += chat.answer_start() + begun.text;
+      prompt = chat.begin_answer(std::move(prompt), begun.text);
       probe.example.answer = tokenizer.encode(begun.joint + item.line + chat.answer_end());
     }
     probe.example.prompt = tokenizer.encode(prompt);

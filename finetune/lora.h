@@ -11,6 +11,9 @@
 
 namespace resurface {
 
+/// The layers that have an adapter. Throws Error, naming the action, where none has.
+std::vector<Linear*> adapted_layers(Model& model, const char* action);
+
 /// What the adapters are multiplied by: alpha / rank, rslora alpha / sqrt(rank).
 double lora_scale(const LoraSettings& settings);
 /// Attaches fresh adapters: A Kaiming-uniform(sqrt 5), B zero, with dora the lengths of the

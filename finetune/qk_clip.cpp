@@ -2,10 +2,12 @@
 
 #include <cmath>
 
+#include "core/run/error.h"
+
 namespace resurface {
 namespace {
 
-/// q k' / sqrt(head_dim) of each head, the largest over all pairs that the causal mask lets see
+/// q k' of each head, the largest over all pairs that the causal mask lets see
 /// each other: [heads]. q [N, heads · head_dim], k [N, kv_heads · head_dim].
 at::Tensor largest_logits(const at::Tensor& q, const at::Tensor& k, const Batch& batch,
                           const ModelConfig& config) {
@@ -25,7 +27,7 @@ at::Tensor largest_logits(const at::Tensor& q, const at::Tensor& k, const Batch&
     of_sequences.push_back(
         logits.masked_fill(later, -std::numeric_limits<float>::infinity()).amax({1, 2}));
   }
-  return at::stack(of_sequences).amax(0) / std::sqrt(static_cast<double>(config.head_dim));
+  return at::stack(of_sequences).amax(0);
 }
 
 /// Multiplies what makes each head of `rows`, [N, heads · head_dim], and the rows themselves.
@@ -44,9 +46,17 @@ void scale(Linear& linear, const at::Tensor& rows, const at::Tensor& factors) {
 at::Tensor clip_attention(Model& model, const Batch& batch, double tau) {
   const at::NoGradGuard no_grad;
   const ModelConfig& config = model.config();
+  if (config.latent || config.linear || config.query_key_norm != QueryKeyNorm::none) {
+    fail("muonclip: '{}' models {}; choose muon", config.family,
+         config.latent || config.linear ? "have attention whose scores it cannot clip"
+                                        : "normalise queries and keys, whose scores cannot grow");
+  }
+  const double scores = config.attention_scale > 0
+                            ? config.attention_scale
+                            : 1 / std::sqrt(static_cast<double>(config.head_dim));
   std::vector<at::Tensor> all;
   const auto clip = [&](int64_t layer, const at::Tensor& q, const at::Tensor& k) {
-    const at::Tensor largest = largest_logits(q, k, batch, config);
+    const at::Tensor largest = scores * largest_logits(q, k, batch, config);
     all.push_back(largest);
     Block& block = model.block(layer);
     if (!block.q.weight.requires_grad()) return;

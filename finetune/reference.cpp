@@ -81,14 +81,15 @@ Reference::Reference(const Model& model, const Needs& needs, const TrainData& da
     }
   }
   if (!needs.forget_logits && !needs.retain_logits) return;
-  const auto frozen = [&](const char* name, at::ScalarType dtype) {
-    const at::Tensor value = model.parameter(name);
+  const auto frozen = [&](const at::Tensor& value, at::ScalarType dtype) {
+    if (!value.defined()) return value;
     const at::Tensor cast = value.detach().to(dtype);
     return value.requires_grad() && cast.is_alias_of(value) ? cast.clone() : cast;
   };
-  norm_ = frozen("model.norm.weight", model.parameter("model.norm.weight").scalar_type());
-  head_ = frozen(model.config().tied_head ? "model.embed_tokens.weight" : "lm_head.weight",
-                 model.compute());
+  const auto& [weight, bias] = model.weights().final_norm;
+  frozen_.final_norm = {frozen(weight, weight.scalar_type()), frozen(bias, weight.scalar_type())};
+  frozen_.head = frozen(model.weights().head, model.compute());
+  frozen_.head_bias = frozen(model.weights().head_bias, model.compute());
 }
 
 void Reference::compute() {
@@ -139,9 +140,8 @@ void Reference::restore(const NamedTensors& state) {
 
 at::Tensor Reference::logits(const at::Tensor& rows) const {
   const at::NoGradGuard no_grad;
-  flops_ += 2 * static_cast<double>(rows.size(0)) * static_cast<double>(head_.numel());
-  const at::Tensor x = rms_norm(rows, norm_, model_.config().norm_eps, head_.scalar_type());
-  const at::Tensor z = resurface::linear(x, head_);
+  flops_ += 2 * static_cast<double>(rows.size(0)) * static_cast<double>(frozen_.head.numel());
+  const at::Tensor z = model_.logits(rows, frozen_);
   return z.scalar_type() == at::kDouble ? z : z.to(at::kFloat);
 }
 

@@ -48,7 +48,7 @@ class Reference {
 
   const Model& model_;
   std::array<Kept, 3> kept_;  // by Set
-  at::Tensor norm_, head_;    // of the model before training
+  Weights frozen_;            // final norm and head of the model before training
   mutable double flops_ = 0;
 };
 

@@ -120,13 +120,17 @@ double own_flops(Model& model, std::span<const Example* const> examples) {
     pairs += length * (length + 1) / 2;
   }
   double flops =
-      3 * 4 * pairs * static_cast<double>(config.layers * config.heads * config.head_dim);
+      3 * 2 * pairs *
+      static_cast<double>(config.layers * config.heads * (config.key_dims() + config.value_dims()));
   for (int64_t l = 0; l < config.layers; ++l) {
-    const Block& block = model.block(l);
-    for (const Linear* linear :
-         {&block.q, &block.k, &block.v, &block.o, &block.gate, &block.up, &block.down}) {
+    Block& block = model.block(l);
+    for (const Linear* linear : block.linears()) {
       const bool reads_all = linear == &block.q || linear == &block.k || linear == &block.v;
-      const double n = l + 1 == config.layers && !reads_all ? scored : rows;
+      double n = l + 1 == config.layers && !reads_all ? scored : rows;
+      if (linear->name.find(".mlp.experts.") != std::string::npos) {  // as many as a token uses
+        n *= static_cast<double>(config.experts->per_token) /
+             static_cast<double>(config.experts->count);
+      }
       // Nothing before the first block trains: its projections' inputs get no gradient.
       flops += 2 * n * static_cast<double>(linear->weight.numel()) * (l == 0 && reads_all ? 1 : 2);
       const auto adapter = linear->lora->a[0].numel() + linear->lora->b[0].numel();

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/generate.h"
 #include "core/model/model.h"
 #include "core/run/method_page.h"
 #include "retrieval/in_context.h"

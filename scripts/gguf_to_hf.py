@@ -1,46 +1,34 @@
 #!/usr/bin/env python3
-"""Turns a GGUF file of the Llama family into an HF folder; needs gguf, numpy, safetensors, no torch.
+"""Turns a GGUF file into an HF folder; needs gguf, numpy, safetensors, no torch.
 
     gguf_to_hf.py SRC.gguf DST [--dtype fp32|bf16|fp16]
 
 Everything is written to a temporary folder beside DST, read back and checked, then renamed. Whatever the
-file asks for that is not implemented here (another architecture, pre-tokeniser, RoPE scaling) is refused
-by name.
+file asks for that is not implemented (another architecture, pre-tokeniser, RoPE scaling) is refused by
+name. The families are in gguf_families.py, their settings in gguf_config.py.
 """
 import argparse
+import functools
+import hashlib
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-import gguf
-import numpy as np
-import safetensors
-from safetensors import TensorSpec
+try:
+    import gguf
+    import numpy as np
+    import safetensors
 
-GLOBAL_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-BLOCK_NAMES = {
-    "attn_norm.weight": "input_layernorm.weight",
-    "attn_q.weight": "self_attn.q_proj.weight",
-    "attn_k.weight": "self_attn.k_proj.weight",
-    "attn_v.weight": "self_attn.v_proj.weight",
-    "attn_output.weight": "self_attn.o_proj.weight",
-    "ffn_norm.weight": "post_attention_layernorm.weight",
-    "ffn_gate.weight": "mlp.gate_proj.weight",
-    "ffn_up.weight": "mlp.up_proj.weight",
-    "ffn_down.weight": "mlp.down_proj.weight",
-}
+    import gguf_tokenizer
+    from gguf_config import model_config
+    from gguf_families import Refused
+except ImportError as e:
+    sys.exit(f"gguf_to_hf: {sys.executable} lacks a package ({e}); have it install: gguf numpy safetensors")
+
 TORCH_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SAFETENSORS_DTYPES = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}
-
-
-class Refused(Exception):
-    """Something about the input that the user has to know; shown as one line."""
 
 
 class Gguf:
@@ -49,10 +37,12 @@ class Gguf:
     def __init__(self, path):
         try:
             reader = gguf.GGUFReader(path)
-        except (OSError, ValueError, IndexError, KeyError) as e:
+        except (OSError, ValueError, IndexError, KeyError, OverflowError, MemoryError, TypeError) as e:
             raise Refused(f"{path}: not a readable GGUF file ({e})") from e
         self.path, self.fields = path, reader.fields
         self.tensors = {t.name: t for t in reader.tensors}
+        if len(self.tensors) != len(reader.tensors):
+            raise Refused(f"{path}: holds two tensors of one name")
 
     def get(self, key, default=None):
         return self.fields[key].contents() if key in self.fields else default
@@ -63,152 +53,123 @@ class Gguf:
         return self.get(key)
 
 
-def shortest(value):
-    """1e-05 instead of 9.999999747378752e-06: the decimal number that the float32 was made from."""
-    return float(str(np.float32(value)))
-
-
-def model_config(source, dtype):
-    if (arch := source.need("general.architecture")) != "llama":
-        raise Refused(f"{source.path}: architecture '{arch}' is not implemented; known: llama")
-    if (scaling := source.get("llama.rope.scaling.type", "none")) != "none" or "rope_freqs.weight" in source.tensors:
-        raise Refused(f"{source.path}: RoPE scaling '{scaling}' is not implemented for GGUF input")
-    if source.get("llama.expert_count", 0):
-        raise Refused(f"{source.path}: mixtures of experts are not implemented")
-    hidden, heads = source.need("llama.embedding_length"), source.need("llama.attention.head_count")
-    head_dim = source.get("llama.attention.key_length", hidden // heads)
-    if (rotated := source.get("llama.rope.dimension_count", head_dim)) != head_dim:
-        raise Refused(f"{source.path}: RoPE on {rotated} of {head_dim} dimensions is not implemented")
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": source.need("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": source.need("tokenizer.ggml.eos_token_id"),
-        "pad_token_id": source.get("tokenizer.ggml.padding_token_id"),
-        "head_dim": head_dim,
-        "hidden_act": "silu",
-        "hidden_size": hidden,
-        "initializer_range": 0.02,
-        "intermediate_size": source.need("llama.feed_forward_length"),
-        "max_position_embeddings": source.need("llama.context_length"),
-        "mlp_bias": False,
-        "num_attention_heads": heads,
-        "num_hidden_layers": source.need("llama.block_count"),
-        "num_key_value_heads": source.get("llama.attention.head_count_kv", heads),
-        "pretraining_tp": 1,
-        "rms_norm_eps": shortest(source.need("llama.attention.layer_norm_rms_epsilon")),
-        "rope_scaling": None,
-        "rope_theta": shortest(source.get("llama.rope.freq_base", 10000.0)),
-        "tie_word_embeddings": "output.weight" not in source.tensors,
-        "torch_dtype": TORCH_DTYPES[dtype],
-        "use_cache": True,
-        "vocab_size": source.get("llama.vocab_size", len(source.need("tokenizer.ggml.tokens"))),
-    }
-
-
-def hf_shapes(config):
-    """The name and shape of every tensor that LlamaForCausalLM with this config has."""
-    h, f, d = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    q, kv = config["num_attention_heads"] * d, config["num_key_value_heads"] * d
-    block = {
-        "input_layernorm.weight": (h,), "post_attention_layernorm.weight": (h,),
-        "self_attn.q_proj.weight": (q, h), "self_attn.k_proj.weight": (kv, h),
-        "self_attn.v_proj.weight": (kv, h), "self_attn.o_proj.weight": (h, q),
-        "mlp.gate_proj.weight": (f, h), "mlp.up_proj.weight": (f, h), "mlp.down_proj.weight": (h, f),
-    }
-    shapes = {"model.embed_tokens.weight": (config["vocab_size"], h), "model.norm.weight": (h,)}
-    if not config["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (config["vocab_size"], h)
-    for layer in range(config["num_hidden_layers"]):
-        shapes.update({f"model.layers.{layer}.{name}": shape for name, shape in block.items()})
-    return shapes
-
-
-def hf_name(name):
-    if name in GLOBAL_NAMES:
-        return GLOBAL_NAMES[name]
-    parts = name.split(".", 2)
-    if len(parts) == 3 and parts[0] == "blk" and parts[1].isdigit() and parts[2] in BLOCK_NAMES:
-        return f"model.layers.{parts[1]}.{BLOCK_NAMES[parts[2]]}"
-    return None
-
-
-def unpermute(weight, heads):
-    """llama.cpp rotates neighbouring pairs, HF the two halves of a head; its converter interleaves the
-    rows of q and k for that (LlamaModel.permute), and this puts them back."""
-    out, width = weight.shape
-    return weight.reshape(heads, out // heads // 2, 2, width).swapaxes(1, 2).reshape(out, width)
-
-
-def hf_tensors(source, config):
-    shapes, tensors = hf_shapes(config), {}
-    for name, tensor in source.tensors.items():
-        hf = hf_name(name)
-        if hf not in shapes:
-            raise Refused(f"{source.path}: tensor '{name}' has no place in a Llama model")
-        weight = np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-        if hf.endswith("q_proj.weight"):
-            weight = unpermute(weight, config["num_attention_heads"])
-        elif hf.endswith("k_proj.weight"):
-            weight = unpermute(weight, config["num_key_value_heads"])
-        if weight.shape != shapes[hf]:
-            raise Refused(f"{source.path}: tensor '{name}': expected shape {shapes[hf]}, got {weight.shape}")
-        if not np.isfinite(weight).all():
-            raise Refused(f"{source.path}: tensor '{name}' has values that are not finite")
-        tensors[hf] = np.ascontiguousarray(weight)
-    if missing := sorted(shapes.keys() - tensors.keys()):
+def tensor_plan(source, family, dims, tied):
+    """HF's name to (GGUF's tensor, shape), of every tensor that the model has, and nothing else in the file."""
+    optional = any(f"blk.0.{name}" in source.tensors for name in family.optional)
+    names = family.gguf_names(dims.layers, optional)
+    if tied:
+        names.pop("lm_head.weight")
+    known = {*names.values(), "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
+             *(["output.weight"] if tied else [])}
+    if extra := sorted(source.tensors.keys() - known):
+        raise Refused(f"{source.path}: tensor '{extra[0]}' has no place in a {family.architecture} of {dims.layers} layers")
+    if missing := [ours for ours in names.values() if ours not in source.tensors]:
         raise Refused(f"{source.path}: {len(missing)} tensors are missing, '{missing[0]}' the first")
-    return tensors
+    plan = {}
+    for hf in sorted(names):
+        tensor = source.tensors[names[hf]]
+        shape, expected = tuple(int(n) for n in reversed(tensor.shape)), dims.shape(names[hf], family.model_type == "phi3")
+        if shape != expected:
+            raise Refused(f"{source.path}: tensor '{tensor.name}': expected shape {expected}, got {shape}")
+        plan[hf] = tensor, expected[::-1] if family.turned and family.is_turned(tensor.name) else expected
+    return plan
 
 
-def cast(weight, dtype):
+def values_of(source, tensor):
+    try:
+        weight = np.asarray(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    except NotImplementedError as e:
+        raise Refused(f"{source.path}: tensor '{tensor.name}': {tensor.tensor_type.name} is not read ({e})") from e
+    if not np.isfinite(weight).all():
+        raise Refused(f"{source.path}: tensor '{tensor.name}' has values that are not finite")
+    return weight
+
+
+def cast(weight, dtype, name):
     if dtype == "fp32":
         return weight
     if dtype == "fp16":
-        half = weight.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = weight.astype(np.float16)
         if not np.isfinite(half).all():
-            raise Refused("the weights do not fit the range of fp16; use bf16 or fp32")
+            raise Refused(f"tensor '{name}' does not fit the range of fp16; use bf16 or fp32")
         return half
     bits = weight.view(np.uint32)  # numpy has no bfloat16: round to nearest even by hand
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def write_safetensors(path, tensors, dtype):
-    specs = {
-        name: TensorSpec(dtype=TORCH_DTYPES[dtype], shape=t.shape, data_ptr=t.ctypes.data, data_len=t.nbytes)
-        for name, t in tensors.items()
-    }
-    safetensors.serialize_file(specs, str(path), metadata={"format": "pt"})
+def write_weights(path, source, family, dims, plan, dtype):
+    """A safetensors file, one tensor in memory at a time; (parameters, digests) of what was written."""
+    size, header, at = 4 if dtype == "fp32" else 2, {"__metadata__": {"format": "pt"}}, 0
+    for hf, (_, shape) in plan.items():
+        end = at + size * int(np.prod(shape))
+        header[hf] = {"dtype": SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    digests = {}
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for hf, (tensor, shape) in plan.items():
+            weight = np.ascontiguousarray(family.to_hf(tensor.name, values_of(source, tensor).reshape(
+                tuple(int(n) for n in reversed(tensor.shape))), dims))
+            data = cast(weight, dtype, hf).tobytes()
+            digests[hf] = hashlib.blake2b(data).digest()
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     path.chmod(0o644)
+    return at // size, digests
 
 
-def check_safetensors(path, tensors, dtype):
-    """Reads the header and every byte back."""
+def check_weights(path, digests):
+    """Reads every tensor back."""
+    with safetensors.safe_open(path, framework="np") as file:
+        if set(file.keys()) != digests.keys():
+            raise Refused(f"{path}: does not hold the tensors that were written")
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        if header.keys() != tensors.keys():
-            raise Refused(f"{path}: does not hold the tensors that were written")
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
+        for name, digest in digests.items():
+            begin, end = header[name]["data_offsets"]
             file.seek(8 + length + begin)
-            same = file.read(end - begin) == tensors[name].tobytes()
-            if not same or entry["dtype"] != SAFETENSORS_DTYPES[dtype] or tuple(entry["shape"]) != tensors[name].shape:
+            if hashlib.blake2b(file.read(end - begin)).digest() != digest:
                 raise Refused(f"{path}: tensor '{name}' does not read back as it was written")
 
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+LETTERS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+           r"\s+(?!\S)|\s+")
+
+
+def split_first(regex):
+    return {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+        {**BYTE_LEVEL, "use_regex": False}]}
+
+
 PRE_TOKENIZERS = {
     "gpt-2": BYTE_LEVEL,
+    "llama-bpe": split_first(LETTERS % "{1,3}"),
+    "qwen2": split_first(LETTERS % ""),
     "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
 }
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # llama.cpp's token types
 
 
+@functools.cache
+def sentence_pieces(source):
+    """Of Gemma; None for byte-level BPE."""
+    if source.need("tokenizer.ggml.model") != "llama":
+        return None
+    if not (arch := source.need("general.architecture")).startswith("gemma"):
+        raise Refused(f"{source.path}: the SentencePiece tokenizer of '{arch}' is not implemented; known: gemma")
+    return gguf_tokenizer.pieces(*(source.need(f"tokenizer.ggml.{key}") for key in ("tokens", "scores", "token_type")))
+
+
 def added_tokens(source):
+    if pieces := sentence_pieces(source):
+        return gguf_tokenizer.added_tokens(pieces)
     tokens, types = source.need("tokenizer.ggml.tokens"), source.need("tokenizer.ggml.token_type")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return [
@@ -217,15 +178,26 @@ def added_tokens(source):
     ]
 
 
+def gemma_tokenizer(source, pieces, vocab_size):
+    if len({token for token, _, _ in pieces}) != len(pieces) or len(pieces) != vocab_size:
+        raise Refused(f"{source.path}: {len(pieces)} tokens, some of them equal, or not {vocab_size} as the embeddings")
+    if source.get("tokenizer.ggml.add_eos_token", False) or source.get("tokenizer.ggml.add_space_prefix", False):
+        raise Refused(f"{source.path}: a Gemma tokenizer that adds eos or a space is not implemented")
+    bos, unknown = source.need("tokenizer.ggml.bos_token_id"), source.need("tokenizer.ggml.unknown_token_id")
+    return gguf_tokenizer.tokenizer(pieces, bos, unknown)
+
+
 def tokenizer(source, vocab_size):
+    if pieces := sentence_pieces(source):
+        return gemma_tokenizer(source, pieces, vocab_size)
     if (kind := source.need("tokenizer.ggml.model")) != "gpt2":
-        raise Refused(f"{source.path}: tokenizer '{kind}' is not implemented; known: gpt2 (byte-level BPE)")
+        raise Refused(f"{source.path}: tokenizer '{kind}' is not implemented; known: gpt2 (byte-level BPE), llama (Gemma's)")
     pre = source.need("tokenizer.ggml.pre")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
         raise Refused(f"{source.path}: pre-tokeniser '{pre}' is not implemented; known: {known}")
-    if source.get("tokenizer.ggml.add_bos_token", False) or source.get("tokenizer.ggml.add_eos_token", False):
-        raise Refused(f"{source.path}: tokenisers that add bos or eos by themselves are not implemented")
+    if source.get("tokenizer.ggml.add_eos_token", False):
+        raise Refused(f"{source.path}: tokenisers that add eos by themselves are not implemented")
     tokens, merges = source.need("tokenizer.ggml.tokens"), source.need("tokenizer.ggml.merges")
     vocab = {token: i for i, token in enumerate(tokens)}
     if len(vocab) != len(tokens) or len(tokens) != vocab_size:
@@ -239,16 +211,26 @@ def tokenizer(source, vocab_size):
         "truncation": None,
         "padding": None,
         "added_tokens": added_tokens(source),
-        "normalizer": None,
+        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": PRE_TOKENIZERS[pre],
-        "post_processor": None,
+        "post_processor": bos_before(source) if source.get("tokenizer.ggml.add_bos_token", False) else None,
         "decoder": {**BYTE_LEVEL, "add_prefix_space": True},
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-            "vocab": vocab, "merges": merges,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": pre == "llama-bpe", "vocab": vocab, "merges": merges,
         },
     }
+
+
+def bos_before(source):
+    """A post-processor that begins every text with bos."""
+    i = source.need("tokenizer.ggml.bos_token_id")
+    token = source.need("tokenizer.ggml.tokens")[i]
+    start = lambda kind: [{"SpecialToken": {"id": token, "type_id": kind}},
+                          {"Sequence": {"id": "AB"[kind], "type_id": kind}}]
+    return {"type": "TemplateProcessing", "single": start(0), "pair": start(0) + start(1),
+            "special_tokens": {token: {"id": token, "ids": [i], "tokens": [token]}}}
 
 
 def special_tokens(source):
@@ -260,12 +242,13 @@ def special_tokens(source):
 
 def tokenizer_config(source, config):
     added = added_tokens(source)
+    gemma = source.need("tokenizer.ggml.model") == "llama"
     result = {
-        "add_prefix_space": False,
+        **({"add_bos_token": True, "add_eos_token": False} if gemma else {"add_prefix_space": False}),
         "added_tokens_decoder": {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in added},
         "clean_up_tokenization_spaces": False,
         "model_max_length": config["max_position_embeddings"],
-        "tokenizer_class": "GPT2Tokenizer",
+        "tokenizer_class": "GemmaTokenizer" if gemma else "GPT2Tokenizer",
         **special_tokens(source),
     }
     if template := source.get("tokenizer.chat_template"):
@@ -275,9 +258,9 @@ def tokenizer_config(source, config):
 
 def convert(src, dst, dtype):
     source = Gguf(src)
-    config = model_config(source, dtype)
-    tensors = hf_tensors(source, config)
-    tensors = {name: cast(tensors[name], dtype) for name in sorted(tensors)}
+    family, dims, config = model_config(source, TORCH_DTYPES[dtype])
+    plan = tensor_plan(source, family, dims, config["tie_word_embeddings"])
+    config.setdefault("max_position_embeddings", dims.context)
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     texts = {
         "config.json": config,
@@ -287,22 +270,21 @@ def convert(src, dst, dtype):
         "special_tokens_map.json": special_tokens(source),
     }
     dst.parent.mkdir(parents=True, exist_ok=True)
-    needed = sum(t.nbytes for t in tensors.values()) + (16 << 20)
+    needed = sum(int(np.prod(shape)) for _, shape in plan.values()) * (4 if dtype == "fp32" else 2) + (64 << 20)
     if (free := shutil.disk_usage(dst.parent).free) < needed:
         raise Refused(f"{dst}: needs {needed >> 20} MiB of disk, {free >> 20} MiB are free")
     work = dst.with_name(f".{dst.name}.{os.getpid()}.tmp")
     work.mkdir()
     try:
-        write_safetensors(work / "model.safetensors", tensors, dtype)
-        check_safetensors(work / "model.safetensors", tensors, dtype)
+        count, digests = write_weights(work / "model.safetensors", source, family, dims, plan, dtype)
+        check_weights(work / "model.safetensors", digests)
         for name, content in texts.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (work / name).write_text(text, encoding="utf-8")
         work.rename(dst)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    count = sum(t.size for t in tensors.values())
-    print(f"{dst}: {len(tensors)} tensors, {count:,} parameters, {config['torch_dtype']}", file=sys.stderr)
+    print(f"{dst}: {len(plan)} tensors, {count:,} parameters, {config['torch_dtype']}", file=sys.stderr)
 
 
 def main():

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The real checkpoint against transformers and tokenizers: all logits, and ids of over 200,000 strings.
+# The real checkpoint against transformers and tokenizers: all logits, and what
+# becomes of over 200,000 strings with its tokenizer, and with small ones for each component.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -8,4 +9,4 @@ bash scripts/fetch_model.sh smollm2-135m
 bash scripts/build.sh cpu resurface bench_logits
 python=${RESURFACE_PEER_PYTHON:-.venv-peer/bin/python}
 "$python" scripts/parity_logits.py models/smollm2-135m build/cpu/bench_logits
-"$python" scripts/parity_tokenizer.py models/smollm2-135m --binary build/cpu/resurface "$@"
+"$python" scripts/parity_tokenizer.py models/smollm2-135m --built --binary build/cpu/resurface "$@"

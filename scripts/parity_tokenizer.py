@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Compares `resurface tokenize` with Hugging Face's `tokenizers`, both ways.
+"""Compares `resurface tokenize` with Hugging Face's `tokenizers`: ids, offsets, special tokens, decoding.
 
-    scripts/parity_tokenizer.py MODEL_FOLDER [--binary build/cpu/resurface] [--text FILE ...]
+    scripts/parity_tokenizer.py MODEL_FOLDER ... [--built] [--binary build/cpu/resurface] [--text FILE ...]
 
 Strings: lines of --text files (the repository's own text by default) and random ones made from every
 plane of Unicode, Chinese, emoji, control characters, white space, numbers, words and special tokens.
 Prints counts; exits 1 when any string differs.
 
 Random characters are those that Unicode 14 assigns (Python 3.11's unicodedata), private use and
-non-characters. PCRE2 10.42 knows Unicode 14, the regexes of `tokenizers` know 16, its normalisers 9 to 12:
-a character too new for one of them is treated otherwise by it. Those are left out; --new-characters
-counts them as well, without failing.
+non-characters. PCRE2 10.42 knows Unicode 14, the regexes of `tokenizers` know 16: a character too new for
+one of them is treated otherwise by it. Those are left out; --new-characters counts them as well, without
+failing.
 """
 
 import argparse
@@ -84,6 +84,29 @@ def random_string(rng, points, words, special):
     return "".join(one() for _ in range(rng.randint(0, 14)))
 
 
+def in_bytes(text, offsets):
+    """Character offsets, as Python's `tokenizers` gives them, to byte offsets."""
+    at = [0]
+    for c in text:
+        at.append(at[-1] + len(c.encode()))
+    return [[at[begin], at[end]] for begin, end in offsets]
+
+
+def in_characters(text, offsets):
+    """Byte offsets to those of the characters that they touch."""
+    if text.isascii():
+        return [tuple(span) for span in offsets]
+    of = [i for i, c in enumerate(text) for _ in range(len(c.encode()))] + [len(text)]
+    return [(of[begin], of[end - 1] + 1 if end > begin else of[begin]) for begin, end in offsets]
+
+
+def byte_alphabet():
+    """GPT-2's: byte to letter."""
+    same = [*range(33, 127), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in same]
+    return {byte: chr(byte) for byte in same} | {byte: chr(256 + i) for i, byte in enumerate(rest)}
+
+
 def run(binary, model, lines, *flags):
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as got:
         given.writelines(json.dumps(line) + "\n" for line in lines)
@@ -98,18 +121,98 @@ def run(binary, model, lines, *flags):
 
 def compare(kind, given, ours, theirs):
     wrong = [i for i in range(len(given)) if ours[i] != theirs[i]]
-    print(f"{kind}: {len(given)} compared, {len(wrong)} differ")
-    for i in wrong[:5]:
-        print(f"  {given[i]!r}\n    ours   {ours[i]}\n    theirs {theirs[i]}")
+    print(f"  {kind}: {len(given)} compared, {len(wrong)} differ")
+    for i in wrong[:3]:
+        print(f"    {given[i]!r}\n      ours   {ours[i]}\n      theirs {theirs[i]}")
     return not wrong
+
+
+def check(model, args, count, real, points):
+    """One tokenizer; whether nothing differs, and how many strings were compared."""
+    assigned, newer = points
+    reference = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
+    reference.no_truncation()  # some files ask for these; a model's caller decides
+    reference.no_padding()
+    special = [token.content for token in reference.get_added_tokens_decoder().values()] or ["<none>"]
+    special += [token[:-1] for token in special]
+    words = sorted({word for line in real for word in line.split()}) or ["word"]
+    rng = random.Random(args.seed)
+    strings = real + [random_string(rng, assigned, words, special) for _ in range(count)]
+    low = [chr(c) for c in assigned if c < 0x3000]
+    strings += low + [f"a{c} 1" for c in low]
+
+    expected = reference.encode_batch(strings, add_special_tokens=False)
+    ids = [e.ids for e in expected]
+    print(f"{model}: {len(real)} real and {len(strings) - len(real)} made strings, {sum(map(len, ids))} tokens")
+    ours = run(args.binary, model, strings, "--offsets")
+    good = compare("ids", strings, [row["ids"] for row in ours], ids)
+    good &= compare("offsets", strings, [in_characters(t, row["offsets"]) for t, row in zip(strings, ours)],
+                    [e.offsets for e in expected])
+    some = strings[:: max(1, len(strings) // 20_000)]
+    good &= compare("ids with special tokens", some, run(args.binary, model, some, "--special"),
+                    [e.ids for e in reference.encode_batch(some)])
+
+    id_lists = ids[:: max(1, len(ids) // args.decode)]
+    size = reference.get_vocab_size()
+    id_lists += [[rng.randrange(size) for _ in range(rng.randint(1, 12))] for _ in range(args.decode)]
+    for skip, flags in ((False, ()), (True, ("--skip-special",))):
+        texts = reference.decode_batch(id_lists, skip_special_tokens=skip)
+        good &= compare(" ".join(("decode", *flags)), id_lists, run(args.binary, model, id_lists, "--decode", *flags), texts)
+
+    if args.new_characters:
+        fresh = [random_string(rng, newer, words, special) for _ in range(count // 10)]
+        ids = [e.ids for e in reference.encode_batch(fresh, add_special_tokens=False)]
+        compare("newer characters (not counted)", fresh, run(args.binary, model, fresh), ids)
+    return good, len(strings)
+
+
+def models_of(names, work):
+    """Folders with a tokenizer.json: those named, files named (laid into a folder each), and below
+    folders that have none."""
+    for name in map(Path, names):
+        if name.is_dir() and not (name / "tokenizer.json").exists():
+            files = [*name.rglob("*tokenizer*.json")]
+        else:
+            files = [name / "tokenizer.json" if name.is_dir() else name]
+        for file in sorted(files):
+            try:
+                data = json.loads(file.read_text("utf-8"))
+            except ValueError:
+                continue
+            if not isinstance(data, dict) or "model" not in data or "added_tokens" not in data:
+                continue
+            if file.name == "tokenizer.json":
+                yield str(file.parent)
+                continue
+            folder = Path(work) / file.stem
+            folder.mkdir()
+            (folder / "tokenizer.json").symlink_to(file.resolve())
+            yield str(folder)
+
+
+def built(work):
+    import tokenizer_cases
+
+    for name, case in tokenizer_cases.CASES.items():
+        try:
+            text = case().to_str()
+        except ModuleNotFoundError as missing:
+            print(f"{name}: left out ({missing})")
+            continue
+        folder = Path(work) / name
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text(text, "utf-8")
+        yield str(folder)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="folder with tokenizer.json")
+    parser.add_argument("model", nargs="*", help="folders with tokenizer.json, such files, or folders to search")
+    parser.add_argument("--built", action="store_true", help="also those of tokenizer_cases.py, on a tenth of the strings")
     parser.add_argument("--binary", default=str(ROOT / "build/cpu/resurface"))
     parser.add_argument("--text", type=Path, nargs="*", help="text files whose lines are compared too")
-    parser.add_argument("--count", type=int, default=200_000, help="random strings")
+    parser.add_argument("--count", type=int, default=200_000, help="random strings a tokenizer")
+    parser.add_argument("--decode", type=int, default=50_000, help="lists of ids of each kind to decode")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--new-characters", action="store_true", help="also count strings with newer characters")
     args = parser.parse_args()
@@ -118,33 +221,17 @@ def main():
     if files is None:
         tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True).stdout.split("\n")
         endings = (".md", ".h", ".cpp", ".py", ".jsonl", ".txt")
-        files = [ROOT / name for name in tracked if name.endswith(endings)]
+        files = [ROOT / name for name in tracked if name.endswith(endings) and "tests/data/text" not in name]
     real = sorted({line for file in files for line in file.read_text("utf-8").splitlines(keepends=True)})
-
-    reference = Tokenizer.from_file(str(Path(args.model) / "tokenizer.json"))
-    special = [token.content for token in reference.get_added_tokens_decoder().values()] or ["<none>"]
-    special += [token[:-1] for token in special]
-    words = sorted({word for line in real for word in line.split()}) or ["word"]
-    assigned, newer = code_points()
-    rng = random.Random(args.seed)
-    strings = real + [random_string(rng, assigned, words, special) for _ in range(args.count)]
-    low = [chr(c) for c in assigned if c < 0x3000]
-    strings += low + [f"a{c} 1" for c in low]
-
-    expected = [e.ids for e in reference.encode_batch(strings, add_special_tokens=False)]
-    print(f"{len(real)} real and {len(strings) - len(real)} made strings, {sum(map(len, expected))} tokens")
-    good = compare("encode", strings, run(args.binary, args.model, strings), expected)
-
-    id_lists = expected[:50_000]
-    size = reference.get_vocab_size()
-    id_lists += [[rng.randrange(size) for _ in range(rng.randint(0, 12))] for _ in range(50_000)]
-    texts = reference.decode_batch(id_lists, skip_special_tokens=False)
-    good &= compare("decode", id_lists, run(args.binary, args.model, id_lists, "--decode"), texts)
-
-    if args.new_characters:
-        strings = [random_string(rng, newer, words, special) for _ in range(args.count // 10)]
-        expected = [e.ids for e in reference.encode_batch(strings, add_special_tokens=False)]
-        compare("newer characters (not counted)", strings, run(args.binary, args.model, strings), expected)
+    points = code_points()
+    results = []
+    with tempfile.TemporaryDirectory() as work:
+        results += [check(model, args, args.count, real, points) for model in models_of(args.model, work)]
+        if args.built:  # a tenth of the strings each, as they are many
+            results += [check(model, args, args.count // 10, real[::10], points) for model in built(work)]
+    good = bool(results) and all(fine for fine, _ in results)
+    total = sum(strings for _, strings in results)
+    print(f"{len(results)} tokenizers, {total} strings: {'all equal' if good else 'NOT all equal'}")
     sys.exit(0 if good else 1)
 
 

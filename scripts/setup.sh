@@ -19,7 +19,7 @@ esac
 
 packages=(cmake ninja-build g++ ccache pkg-config libyaml-cpp-dev libeigen3-dev catch2
   nlohmann-json3-dev libicu-dev libpcre2-dev libcli11-dev libfmt-dev libxxhash-dev libsqlite3-dev
-  zlib1g-dev)
+  zlib1g-dev libsentencepiece-dev)
 if command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${packages[@]}"; do

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "core/run/seeds.h"
 #include "eval/metrics/metrics.h"

@@ -15,8 +15,9 @@ namespace resurface {
 namespace {
 
 const std::vector<std::string> kKeys = {
-    "name",    "description", "seed",   "model",     "data",       "plant", "remove", "models",
-    "measure", "field",       "attack", "ways_back", "statistics", "tune",  "device", "compute"};
+    "name",      "description", "seed",   "model",   "chat",   "data",
+    "plant",     "remove",      "models", "measure", "field",  "attack",
+    "ways_back", "statistics",  "tune",   "device",  "compute"};
 const std::vector<std::string> kRemovalKeys = {"method",  "name",    "label",  "languages",
                                                "train",   "text",    "answer", "wrap",
                                                "layered", "settings"};
@@ -245,6 +246,7 @@ StudyConfig load_study(const std::filesystem::path& path,
         "give either 'checkpoint' (a model to start from) or 'fresh' (a folder with "
         "config.json and tokenizer, trained from nothing)");
   }
+  section(config, "chat", study.chat);
   section(config, "data", study.data);
   if (study.data.forget.empty())
     config["data"].fail("'forget' is missing: the suite of talking points");
@@ -313,6 +315,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
     if (all["data"][key] == "") all["data"].erase(key);
   }
   if (data.passages.empty()) all["data"].erase("passages");
+  if (chat != ChatSettings{}) all["chat"] = to_json(chat);
   for (const FieldEntry& entry : field) all["field"].push_back(entry.resolved);
   for (const WayBack& way : ways_back) {
     all["ways_back"].push_back({{"way", way.way}, {"name", way.name}, {"settings", way.resolved}});

@@ -10,6 +10,7 @@
 #include "core/run/config.h"
 #include "core/run/method_page.h"
 #include "core/run/settings.h"
+#include "core/text/chat.h"
 #include "eval/attack/recovery.h"
 #include "eval/attack/relearn.h"
 #include "eval/ways_back/attack.h"
@@ -168,6 +169,7 @@ struct StudyConfig {
   std::string description;
   int64_t seed = 0;
   ModelSettings model;
+  ChatSettings chat;  ///< of every model; by default as the start's files say
   DataSettings data;
   TrainerSettings plant;
   std::vector<Removal> remove;

@@ -35,10 +35,18 @@ Suite select(Suite suite, const DataSettings& data, const fs::path& path, const 
   return suite;
 }
 
-std::string hash_start(const fs::path& folder, bool weights) {
+std::string hash_start(const fs::path& folder, bool weights, const ChatSettings& settings,
+                       const ChatFormat& chat) {
   Hasher hasher;
-  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"}) {
+  for (const char* name :
+       {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
     if (fs::exists(folder / name)) hasher.add(name).add(hash_file(folder / name));
+  }
+  // What the files do not say: another format, and a template's date.
+  if (settings != ChatSettings{} || chat.dated()) {
+    hasher.add("chat").add(to_json(settings).dump());
+    hasher.add(chat.prompt({{"user", "Q"}, {"assistant", "A"}, {"user", "Q"}}));
+    hasher.add(chat.answer_start()).add(chat.answer_end());
   }
   if (weights) hasher.add(Checkpoint::open(folder).content_hash());
   return hasher.hex();
@@ -87,7 +95,7 @@ StudyInputs load_inputs(const StudyConfig& config) {
   StudyInputs in{
       .start = start,
       .tokenizer = Tokenizer::load(start),
-      .chat = ChatFormat::load(start),
+      .chat = ChatFormat::load(start, config.chat),
       .model =
           read_model_config(read_json(start / "config.json"), (start / "config.json").string()),
       .forget = select(load_suite(config.data.forget), config.data, config.data.forget, "forget"),
@@ -95,9 +103,10 @@ StudyInputs load_inputs(const StudyConfig& config) {
       .text = load_texts(config.data.text, "text"),
       .benign = load_texts(config.data.benign, "benign"),
       .removal_text = {},
-      .start_hash = hash_start(start, !fresh),
+      .start_hash = {},
       .data_hash = {},
       .probe_hash = {}};
+  in.start_hash = hash_start(start, !fresh, config.chat, in.chat);
   if (in.tokenizer.vocab_size() > in.model.vocab_size) {
     fail(
         "{}: the tokenizer has {} tokens, the embedding (config.json, vocab_size) {}; they do not "

@@ -76,7 +76,7 @@ StoredStage Workshop::stage(const StageKey& key, const std::string& name, const 
 
 Model Workshop::load(const Artifact& artifact) const {
   Model model = Model::load(artifact.checkpoint, device_);
-  if (!artifact.edit.empty()) apply_edit(model, read_edit_file(artifact.edit));
+  if (!artifact.edit.empty()) apply_edit(model, as_held(model, read_edit_file(artifact.edit)));
   model.set_compute(parse_compute_dtype(config_.compute, device_));
   return model;
 }
@@ -100,7 +100,8 @@ const Artifact& Workshop::base() {
         const Model model = Model::random(
             inputs_.model, derive_seed(static_cast<uint64_t>(config_.seed), "weights"));
         model.save(folder / "model");
-        for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"}) {
+        for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json",
+                                 "special_tokens_map.json", "chat_template.jinja"}) {
           const fs::path file = inputs_.start / name;
           if (fs::exists(file)) {
             fs::copy_file(file, folder / "model" / name, fs::copy_options::overwrite_existing);
@@ -230,7 +231,7 @@ StageCost Workshop::edit_into(Model& model, const Removal& removal, const StageK
           ? remove_by_ablation(model, removal, inputs_, removal_seed(removal),
                                store_.partial(key, "jsonl"), folder / "trials.jsonl", edit)
           : remove_by_editing(model, removal, inputs_, store_.root() / "statistics", edit);
-  write_edit_file(folder / "edit.safetensors", edit);
+  write_edit_file(folder / "edit.safetensors", as_stored(model, edit));
   return cost;
 }
 

@@ -48,7 +48,8 @@ struct RmuSettings {
     Needs all{
         .retain = true, .retain_block = block(model), .frozen_blocks = first(model), .trains = {}};
     for (int64_t l = first(model); l <= block(model); ++l) {
-      all.trains.push_back(fmt::format("model.layers.{}.mlp.down_proj.weight", l));
+      const auto names = model.down_projections(l);
+      all.trains.insert(all.trains.end(), names.begin(), names.end());
     }
     return all;
   }

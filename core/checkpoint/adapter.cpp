@@ -3,6 +3,7 @@
 
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/folder.h"
+#include "core/checkpoint/lora_merge.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
 
@@ -12,7 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kAdapterConfig = "adapter_config.json";
 constexpr const char* kAdapterWeights = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kSuffixA = ".lora_A.weight", kSuffixB = ".lora_B.weight",
@@ -28,7 +28,7 @@ void check_lora(const fs::path& path, const json& config) {
     fail("{}: expected peft_type \"LORA\", got {}", path.string(),
          config.value("peft_type", json()).dump());
   }
-  for (const char* key : {"fan_in_fan_out", "lora_bias", "use_qalora", "alora_invocation_tokens",
+  for (const char* key : {"lora_bias", "use_qalora", "alora_invocation_tokens",
                           "rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters",
                           "trainable_token_indices", "layer_replication"}) {
     const json value = config.value(key, json());
@@ -88,10 +88,8 @@ void write_adapter(const fs::path& folder, const std::string& base_model,
 
 std::vector<AdapterTensor> read_adapter(const fs::path& folder, int64_t& rank, double& alpha) {
   fs::path config_path = folder / kAdapterConfig;
-  for (const char* name : {kAdapterConfig, kAdapterWeights}) {
-    if (!fs::exists(folder / name)) {
-      fail("{}: {} is missing; is this a PEFT adapter?", folder.string(), name);
-    }
+  if (!fs::exists(config_path)) {
+    fail("{}: {} is missing; is this a PEFT adapter?", folder.string(), kAdapterConfig);
   }
   json config = read_json_object(config_path);
   check_lora(config_path, config);
@@ -111,7 +109,7 @@ std::vector<AdapterTensor> read_adapter(const fs::path& folder, int64_t& rank, d
     alpha *= std::sqrt(static_cast<double>(rank));
 
   const bool dora = config.value("use_dora", json(false)) == true;
-  SafetensorsFile file(folder / kAdapterWeights);
+  const TensorFile file = open_adapter_weights(folder);
   std::vector<AdapterTensor> tensors;
   for (const TensorInfo& t : file.tensors()) {
     std::string_view name = t.name;

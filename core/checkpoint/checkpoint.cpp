@@ -1,12 +1,12 @@
+// Opening and reading checkpoints; save.cpp writes them.
 #include "core/checkpoint/checkpoint.h"
 
 #include <set>
 
 #include "core/checkpoint/folder.h"
+#include "core/checkpoint/lora_merge.h"
 #include "core/checkpoint/tensor_hash.h"
-#include "core/checkpoint/write.h"
 #include "core/run/error.h"
-#include "core/run/files.h"
 #include "core/run/nearest.h"
 
 namespace resurface {
@@ -14,6 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+constexpr const char* kPickleFile = "pytorch_model.bin";
+constexpr const char* kPickleIndex = "pytorch_model.bin.index.json";
 
 /// The index's weight_map, its file names checked: a shard lies in the checkpoint's folder.
 std::map<std::string, std::string> read_weight_map(const fs::path& path) {
@@ -38,26 +41,49 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
   return map;
 }
 
-/// Why a folder has no weights we read, as helpfully as its files allow.
-[[noreturn]] void fail_no_weights(const fs::path& folder) {
-  std::string hint;
+/// What a trainer leaves beside the weights.
+bool is_other_state(const std::string& name) {
+  for (const char* start :
+       {"training_args", "optimizer", "scheduler", "rng_state", "scaler", "adapter_model"}) {
+    if (name.starts_with(start)) return true;
+  }
+  return false;
+}
+
+/// The one state dict in a folder that names it in a way of its own. (A safetensors file of another
+/// name is as a rule something else: goldens, an index, activations.)
+fs::path find_weights(const fs::path& folder) {
+  std::vector<std::string> files, others;
+  std::string gguf;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    std::string ending = entry.path().extension().string();
-    if (ending == ".bin" || ending == ".pt" || ending == ".pth" || ending == ".gguf" ||
-        ending == ".safetensors") {
-      hint = fmt::format("; it has {}: convert it with `resurface convert`",
-                         entry.path().filename().string());
+    const std::string ending = entry.path().extension().string(),
+                      name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.starts_with('.')) continue;
+    if (ending == ".gguf") gguf = name;
+    if ((ending == ".bin" || ending == ".pt" || ending == ".pth") && !is_other_state(name)) {
+      files.push_back(name);
     }
+    if (ending == ".safetensors" && !is_other_state(name)) others.push_back(name);
+  }
+  if (files.size() == 1) return folder / files[0];
+  files.insert(files.end(), others.begin(), others.end());
+  std::ranges::sort(files);
+  std::string hint;
+  if (!gguf.empty()) {
+    hint = fmt::format("; it has {}: make a checkpoint of it with `resurface convert`", gguf);
+  } else if (!files.empty()) {
+    hint = fmt::format("; it has {}: name the file of the weights instead of the folder",
+                       fmt::join(files, ", "));
   }
   fail("{}: neither {} nor {} is there{}", folder.string(), kWeightsFile, kIndexFile, hint);
 }
 
 /// Every tensor the index lists has to be in its shard, and nothing else.
 void check_index(const fs::path& index, const std::map<std::string, std::string>& map,
-                 const std::vector<SafetensorsFile>& files,
+                 const std::vector<TensorFile>& files,
                  const std::map<std::string, size_t>& file_number) {
   for (const auto& [name, shard] : map) {
-    const SafetensorsFile& file = files[file_number.at(shard)];
+    const TensorFile& file = files[file_number.at(shard)];
     if (!file.contains(name)) {
       fail("{}: tensor '{}' is listed for {}, which does not hold it", index.string(), name, shard);
     }
@@ -73,142 +99,193 @@ void check_index(const fs::path& index, const std::map<std::string, std::string>
   }
 }
 
+/// The base that adapter_config.json names.
+fs::path find_base(const fs::path& adapter) {
+  const fs::path path = adapter / kAdapterConfig;
+  const json named = read_json_object(path).value("base_model_name_or_path", json());
+  const auto name = named.is_string() ? named.get<std::string>() : std::string();
+  if (!name.empty()) {
+    for (const fs::path& folder : {adapter / name, fs::path(name)}) {
+      if (fs::exists(folder / kConfigFile)) return folder;
+    }
+  }
+  fail(
+      "{}: its base model {} is no checkpoint folder here; name the folder of the base "
+      "(resurface convert --base DIR merges it once and for all), or put it into "
+      "base_model_name_or_path",
+      path.string(), named.dump());
+}
+
 }  // namespace
 
-Checkpoint Checkpoint::open(const fs::path& folder) {
-  if (!fs::is_directory(folder)) {
-    fail("{}: {}; expected a checkpoint folder with {} and {}", folder.string(),
-         fs::exists(folder) ? "is a file" : "no such folder", kConfigFile, kWeightsFile);
+Checkpoint Checkpoint::open(const fs::path& path, const fs::path& base) {
+  const bool file = fs::is_regular_file(path);
+  if (!file && !fs::is_directory(path)) {
+    fail("{}: no such folder; expected a checkpoint folder with {} and {}", path.string(),
+         kConfigFile, kWeightsFile);
   }
   Checkpoint c;
-  c.folder_ = folder;
-  if (!fs::exists(folder / kConfigFile)) {
-    fail("{}: {} is missing; is this a checkpoint folder?", folder.string(), kConfigFile);
+  fs::path weights = path;
+  if (!file && fs::exists(path / kAdapterConfig)) {
+    c.adapter_ = path;
+    weights = base.empty() ? find_base(path) : base;
+    if (fs::exists(weights / kAdapterConfig) && !fs::equivalent(weights, path)) {
+      fail("{}: its base {} is an adapter itself; merge that one first: resurface convert {} DST",
+           path.string(), weights.string(), weights.string());
+    }
+  } else if (!base.empty()) {
+    fail("{}: is no adapter, and a base was given ({})", path.string(), base.string());
   }
-  c.config_ = read_json_object(folder / kConfigFile);
-  if (fs::exists(folder / kWeightsFile)) {
-    c.files_.emplace_back(folder / kWeightsFile);
-    for (const TensorInfo& t : c.files_[0].tensors()) c.where_.emplace(t.name, 0);
-    return c;
+  c.folder_ = fs::is_regular_file(weights) ? weights.parent_path() : weights;
+  if (c.folder_.empty()) c.folder_ = ".";
+  if (!fs::exists(c.folder_ / kConfigFile)) {
+    fail("{}: {} is missing; is this a checkpoint folder?", c.folder_.string(), kConfigFile);
   }
-  fs::path index = folder / kIndexFile;
-  if (!fs::exists(index)) fail_no_weights(folder);
+  c.config_ = read_json_object(c.folder_ / kConfigFile);
+  c.fp8_ = read_quantization(c.config_, (c.folder_ / kConfigFile).string());
+  c.open_weights(weights);
+  c.check_scales();
+  if (!c.adapter_.empty()) {
+    auto lora = std::make_shared<LoraMerge>(c.adapter_, c.tensors());
+    lora->adapt(c.config_);
+    c.lora_ = lora;
+  }
+  return c;
+}
+
+void Checkpoint::open_weights(const fs::path& path) {
+  if (fs::is_regular_file(path)) {
+    files_.push_back(TensorFile::open(path));
+  } else if (fs::exists(path / kWeightsFile)) {
+    files_.push_back(TensorFile::open(path / kWeightsFile));
+  } else if (fs::exists(path / kIndexFile)) {
+    open_index(path / kIndexFile);
+  } else if (fs::exists(path / kPickleFile)) {
+    files_.push_back(TensorFile::open(path / kPickleFile));
+  } else if (fs::exists(path / kPickleIndex)) {
+    open_index(path / kPickleIndex);
+  } else {
+    files_.push_back(TensorFile::open(find_weights(path)));
+  }
+  if (index_.empty()) {
+    for (const TensorInfo& t : files_[0].tensors()) where_.emplace(t.name, 0);
+  }
+}
+
+void Checkpoint::open_index(const fs::path& index) {
+  index_ = index;
   auto map = read_weight_map(index);
   std::map<std::string, size_t> file_number;
   for (const auto& [name, shard] : map) file_number.emplace(shard, 0);
   for (auto& [shard, number] : file_number) {
-    if (!fs::exists(folder / shard)) {
-      fail("{}: shard {} is missing; the index lists {} shards", folder.string(), shard,
+    if (!fs::exists(folder_ / shard)) {
+      fail("{}: shard {} is missing; the index lists {} shards", folder_.string(), shard,
            file_number.size());
     }
-    number = c.files_.size();
-    c.files_.emplace_back(folder / shard);
+    number = files_.size();
+    files_.push_back(TensorFile::open(folder_ / shard));
   }
-  check_index(index, map, c.files_, file_number);
-  for (const auto& [name, shard] : map) c.where_.emplace(name, file_number.at(shard));
-  return c;
+  check_index(index, map, files_, file_number);
+  for (const auto& [name, shard] : map) where_.emplace(name, file_number.at(shard));
+}
+
+const TensorInfo& Checkpoint::stored(const std::string& name) const {
+  return files_[where_.at(name)].info(name);
+}
+
+bool Checkpoint::is_scale(const std::string& name) const {
+  return fp8_ && name.ends_with(kScaleSuffix) &&
+         where_.contains(name.substr(0, name.size() - kScaleSuffix.size()));
+}
+
+bool Checkpoint::is_fp8(const std::string& name) const {
+  return fp8_ && where_.contains(name + std::string(kScaleSuffix));
+}
+
+/// Weights and scales have to fit each other and what config.json says.
+void Checkpoint::check_scales() const {
+  for (const auto& [name, file] : where_) {
+    if (name.ends_with(".qweight")) {
+      fail(
+          "{}: tensor '{}': packed integers (GPTQ, AWQ) are not read; use the checkpoint that it "
+          "was made from",
+          files_[file].path().string(), name);
+    }
+    if (!fp8_) continue;
+    const TensorInfo& weight = stored(name);
+    const std::string where = fmt::format("{}: tensor '{}'", files_[file].path().string(), name);
+    if (!is_fp8(name)) {
+      if (weight.dtype == at::ScalarType::Float8_e4m3fn) {
+        fail("{}: is fp8, and there is no '{}{}'", where, name, kScaleSuffix);
+      }
+      continue;
+    }
+    if (weight.dtype != at::ScalarType::Float8_e4m3fn || weight.shape.size() != 2) {
+      fail("{}: has scales; expected two dimensions of F8_E4M3, got [{}] of {}", where,
+           fmt::join(weight.shape, ", "), c10::toString(weight.dtype));
+    }
+    const TensorInfo& scales = stored(name + std::string(kScaleSuffix));
+    const auto expected = fp8_->scale_shape(weight.shape);
+    const bool one = fp8_->rows == 0 && c10::multiply_integers(scales.shape) == 1;
+    if ((scales.shape != expected && !one) || !at::isFloatingType(scales.dtype)) {
+      fail("{}: shape [{}] in blocks of {} x {} has scales [{}], got [{}] of {}", where,
+           fmt::join(weight.shape, ", "), fp8_->rows, fp8_->cols, fmt::join(expected, ", "),
+           fmt::join(scales.shape, ", "), c10::toString(scales.dtype));
+    }
+  }
 }
 
 std::vector<TensorInfo> Checkpoint::tensors() const {
   std::vector<TensorInfo> all;
-  for (const SafetensorsFile& file : files_) {
-    all.insert(all.end(), file.tensors().begin(), file.tensors().end());
+  for (const TensorFile& file : files_) {
+    for (TensorInfo t : file.tensors()) {
+      if (is_scale(t.name)) continue;
+      if (is_fp8(t.name)) t.dtype = at::kFloat;
+      if (lora_) lora_->describe(t);
+      all.push_back(std::move(t));
+    }
+  }
+  for (TensorInfo t : lora_ ? lora_->added() : std::vector<TensorInfo>()) {
+    lora_->describe(t);
+    all.push_back(std::move(t));
   }
   return all;
 }
 
-bool Checkpoint::contains(const std::string& name) const { return where_.contains(name); }
+bool Checkpoint::contains(const std::string& name) const {
+  return (where_.contains(name) && !is_scale(name)) || (lora_ && lora_->changes(name));
+}
+
+at::Tensor Checkpoint::base_tensor(const std::string& name) const {
+  const at::Tensor values = files_[where_.at(name)].tensor(name);
+  if (!is_fp8(name)) return values;
+  const std::string scales = name + std::string(kScaleSuffix);
+  return dequantise_fp8(values, files_[where_.at(scales)].tensor(scales), *fp8_);
+}
 
 at::Tensor Checkpoint::tensor(const std::string& name) const {
-  if (auto found = where_.find(name); found != where_.end()) {
-    return files_[found->second].tensor(name);
+  if (lora_ && lora_->changes(name)) {
+    const std::string& origin = lora_->origin(name);
+    return lora_->merge(name, origin.empty() ? at::Tensor() : base_tensor(origin));
   }
+  if (contains(name)) return base_tensor(name);
   std::vector<std::string> names;
-  for (const auto& [known, file] : where_) names.push_back(known);
+  for (const TensorInfo& t : tensors()) names.push_back(t.name);
   fail("{}: no tensor '{}'{}", folder_.string(), name, did_you_mean(name, names));
 }
 
 std::string Checkpoint::content_hash() const {
-  std::vector<std::pair<std::string, at::Tensor>> views;
-  for (const auto& [name, file] : where_) views.emplace_back(name, files_[file].tensor(name));
-  return hash_tensors(std::move(views));
+  std::vector<TensorSource> sources;
+  for (const TensorInfo& t : tensors()) {
+    sources.push_back({t.name, t.dtype, t.shape, [this, name = t.name] { return tensor(name); }});
+  }
+  return hash_tensors(std::move(sources));
 }
 
-void Checkpoint::save_with(const fs::path& folder,
-                           const std::map<std::string, at::Tensor>& replaced) const {
-  check_replaceable(folder, kConfigFile);
-  std::set<std::string> touched;  // files
-  std::vector<std::string> added;
-  for (const auto& [name, value] : replaced) {
-    auto found = where_.find(name);
-    if (found == where_.end()) {
-      added.push_back(name);
-      touched.insert(files_.back().path());
-      continue;
-    }
-    const TensorInfo& old = files_[found->second].info(name);
-    if (!value.defined() || value.sizes() != at::IntArrayRef(old.shape)) {
-      fail("{}: tensor '{}': expected shape [{}], got {}", folder_.string(), name,
-           fmt::join(old.shape, ", "),
-           value.defined() ? fmt::format("[{}]", fmt::join(value.sizes(), ", ")) : "nothing");
-    }
-    touched.insert(files_[found->second].path());
-  }
-
-  TemporaryFolder out(folder);
-  std::error_code error;
-  uint64_t total_bytes = 0;
-  int64_t total_parameters = 0;
-  for (const SafetensorsFile& file : files_) {
-    std::vector<TensorSource> sources;
-    for (const TensorInfo& t : file.tensors()) {
-      auto value = replaced.find(t.name);
-      sources.push_back(value != replaced.end() ? source_of(t.name, value->second)
-                                                : TensorSource{t.name, t.dtype, t.shape, [&] {
-                                                                 return file.tensor(t.name);
-                                                               }});
-    }
-    if (&file == &files_.back()) {
-      for (const std::string& name : added) sources.push_back(source_of(name, replaced.at(name)));
-    }
-    for (const TensorSource& s : sources) {
-      total_bytes += s.nbytes();
-      total_parameters += c10::multiply_integers(s.shape);
-    }
-    fs::path target = out.path() / fs::relative(file.path(), folder_);
-    if (touched.contains(file.path())) {
-      write_safetensors(target, sources, file.metadata());
-      continue;
-    }
-    fs::create_directories(target.parent_path(), error);
-    if (!error) fs::copy_file(file.path(), target, error);
-    if (error)
-      fail("{}: failed copying {}: {}", folder.string(), file.path().string(), error.message());
-  }
-  if (fs::exists(folder_ / kIndexFile) && !fs::exists(folder_ / kWeightsFile)) {
-    json index = read_json_object(folder_ / kIndexFile);
-    for (const std::string& name : added) {
-      index["weight_map"][name] = fs::relative(files_.back().path(), folder_).string();
-    }
-    index["metadata"]["total_size"] = total_bytes;
-    if (index["metadata"].contains("total_parameters")) {
-      index["metadata"]["total_parameters"] = total_parameters;
-    }
-    write_json(out.path() / kIndexFile, index);
-  }
-  copy_other_files(folder_, out.path());
-  fs::copy_file(folder_ / kConfigFile, out.path() / kConfigFile, error);
-  if (error) fail("{}: failed copying {}: {}", folder.string(), kConfigFile, error.message());
-  out.commit();
-}
-
-void write_checkpoint(const fs::path& folder, const json& config,
-                      const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
-  check_replaceable(folder, kConfigFile);
-  TemporaryFolder out(folder);
-  write_safetensors(out.path() / kWeightsFile, tensors);
-  write_json(out.path() / kConfigFile, config);
-  out.commit();
+fs::path checkpoint_file(const fs::path& checkpoint, const std::string& name) {
+  const fs::path folder = fs::is_regular_file(checkpoint) ? checkpoint.parent_path() : checkpoint;
+  if (fs::exists(folder / name) || !fs::exists(folder / kAdapterConfig)) return folder / name;
+  return find_base(folder) / name;
 }
 
 }  // namespace resurface

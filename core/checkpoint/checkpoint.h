@@ -1,5 +1,6 @@
-// Checkpoints on disk: an HF folder of config.json and safetensors, one file or shards with an
-// index.
+// Checkpoints on disk: config.json and weights, as safetensors or as torch.save writes them, one
+// file or shards with an index, plain or in fp8 with block scales; or a PEFT adapter on such a
+// folder. docs/checkpoints.md says what is read, written and refused.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,39 +9,17 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/checkpoint/fp8.h"
+#include "core/checkpoint/tensor_file.h"
+
 namespace resurface {
 
-/// What a safetensors header says of one tensor; every field checked against the file.
-struct TensorInfo {
-  std::string name;
-  at::ScalarType dtype = at::kFloat;
-  std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;  ///< bytes within the file
-};
-
-/// One safetensors file, mapped read-only. The header is read and every offset checked on opening
-/// (range, overlap, size against dtype and shape); no tensor byte is touched until it is asked for.
-class SafetensorsFile {
- public:
-  explicit SafetensorsFile(const std::filesystem::path& path);
-  const std::filesystem::path& path() const;
-  const std::vector<TensorInfo>& tensors() const;  ///< in file order
-  const std::map<std::string, std::string>& metadata() const;
-  bool contains(const std::string& name) const;
-  const TensorInfo& info(const std::string& name) const;  ///< throws, naming the nearest
-  /// A view of the mapped bytes. Read-only: clone before writing. It keeps the mapping alive.
-  at::Tensor tensor(const std::string& name) const;
-  std::string_view bytes(const std::string& name) const;
-
- private:
-  struct Impl;
-  std::shared_ptr<const Impl> impl_;
-};
+class LoraMerge;
 
 /// Writes to a temporary name, syncs and renames; tensors in the order given.
 void write_safetensors(const std::filesystem::path& path,
@@ -49,32 +28,57 @@ void write_safetensors(const std::filesystem::path& path,
 
 class Checkpoint {
  public:
-  /// Opens a folder; throws Error naming what is missing (config.json, a shard of the index, ...).
-  static Checkpoint open(const std::filesystem::path& folder);
+  /// Opens a folder, a file of weights beside its config.json, or a PEFT adapter's folder, which
+  /// reads as its merged model: `base` is its base's folder, by default what adapter_config.json
+  /// names (from the adapter's folder or the working directory). Throws Error naming what is
+  /// missing (config.json, a shard of the index, the base, ...) or not read (a quantisation, ...).
+  static Checkpoint open(const std::filesystem::path& path, const std::filesystem::path& base = {});
 
-  const std::filesystem::path& folder() const { return folder_; }
-  const nlohmann::json& config() const { return config_; }
-  std::vector<TensorInfo> tensors() const;  ///< over all shards, in file order
-  const std::vector<SafetensorsFile>& files() const { return files_; }  ///< the shards, by name
+  const std::filesystem::path& folder() const { return folder_; }    ///< of an adapter: its base's
+  const nlohmann::json& config() const { return config_; }           ///< of the merged model
+  const std::filesystem::path& adapter() const { return adapter_; }  ///< empty without
+  bool fp8() const { return fp8_.has_value(); }
+  /// Over all shards, in file order, as tensor() gives them.
+  std::vector<TensorInfo> tensors() const;
+  const std::vector<TensorFile>& files() const { return files_; }  ///< the shards, by name
   bool contains(const std::string& name) const;
-  at::Tensor tensor(const std::string& name) const;  ///< read-only view
-  /// hash_tensors (tensor_hash.h) of all tensors: the same for any sharding.
+  /// A read-only view of the file, or computed anew at each call: fp8 weights as fp32, their scales
+  /// folded in; what an adapter changes.
+  at::Tensor tensor(const std::string& name) const;
+  /// hash_tensors (tensor_hash.h) of all tensors: the same for any container and sharding.
   std::string content_hash() const;
 
-  /// Writes an HF folder: `replaced` tensors take the place of those of this checkpoint, in the
-  /// dtype that they have (same shape, else Error), or join the last shard; the others keep their
-  /// bytes. Shards and metadata stay, the other files come along, but for weights in other formats,
-  /// which would be stale. The folder appears whole; one that is there is replaced when it holds a
-  /// checkpoint, else Error.
+  /// Writes an HF folder of safetensors: `replaced` tensors take the place of those of this
+  /// checkpoint, in the dtype that they have (same shape, else Error), or join the last shard; the
+  /// others keep their bytes. fp8 weights stay fp8: those replaced get new scales. Shards and
+  /// metadata stay, the other files come along, but for weights in other formats, which would be
+  /// stale. The folder appears whole; one that is there is replaced when it holds a checkpoint,
+  /// else Error.
   void save_with(const std::filesystem::path& folder,
                  const std::map<std::string, at::Tensor>& replaced) const;
 
  private:
-  std::filesystem::path folder_;
+  Checkpoint() = default;
+  void open_weights(const std::filesystem::path& path);
+  void open_index(const std::filesystem::path& index);
+  void check_scales() const;
+  bool is_scale(const std::string& name) const;
+  bool is_fp8(const std::string& name) const;
+  at::Tensor base_tensor(const std::string& name) const;
+  const TensorInfo& stored(const std::string& name) const;
+
+  std::filesystem::path folder_, adapter_, index_;
   nlohmann::json config_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<TensorFile> files_;
   std::map<std::string, size_t> where_;
+  std::optional<Fp8Format> fp8_;
+  std::shared_ptr<const LoraMerge> lora_;
 };
+
+/// A file that goes with a checkpoint ("tokenizer.json"): beside its weights or its adapter, else
+/// beside the adapter's base. Where there is none, the path at which it was expected.
+std::filesystem::path checkpoint_file(const std::filesystem::path& checkpoint,
+                                      const std::string& name);
 
 /// Writes a new HF folder from nothing (config.json and one model.safetensors); replaces one that
 /// holds a checkpoint.

@@ -41,11 +41,12 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
     std::string name = entry.path().filename().string();
     bool weights = std::ranges::any_of(
         kWeightEndings, [&](std::string_view ending) { return name.ends_with(ending); });
-    if (!entry.is_regular_file() || weights || name.starts_with('.') || name == kConfigFile) {
+    if (!entry.is_regular_file() || weights || name.starts_with('.') || name == kConfigFile ||
+        name == "adapter_config.json") {
       continue;
     }
     std::error_code error;
-    fs::copy_file(entry.path(), to / name, error);
+    fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing, error);
     if (error) {
       fail("{}: failed copying to {}: {}", entry.path().string(), to.string(), error.message());
     }

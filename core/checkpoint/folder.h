@@ -20,7 +20,8 @@ void write_json(const std::filesystem::path& path, const nlohmann::json& value);
 void check_replaceable(const std::filesystem::path& folder, const std::string& marker);
 
 /// Copies what belongs to a checkpoint besides config.json and weights: tokenizer, generation
-/// config, licence, ... Not hidden files, nor weights in any format.
+/// config, licence, ... Not hidden files, nor weights in any format, nor adapter_config.json.
+/// Replaces files that are there.
 void copy_other_files(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace resurface

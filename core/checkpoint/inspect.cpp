@@ -27,22 +27,24 @@ ordered_json inspect_checkpoint(const std::filesystem::path& folder) {
   std::map<std::string, Sum, std::less<>> dtypes;
   Sum all;
   ordered_json tensors = ordered_json::array(), files = ordered_json::array();
-  for (const SafetensorsFile& file : checkpoint.files()) {
-    std::string name = std::filesystem::relative(file.path(), folder).string();
+  // As they are stored: of fp8 weights the fp8, their scales counted among the bytes alone.
+  for (const TensorFile& file : checkpoint.files()) {
+    std::string name = std::filesystem::relative(file.path(), checkpoint.folder()).string();
     files.push_back({{"name", name},
                      {"bytes", std::filesystem::file_size(file.path())},
                      {"tensors", file.tensors().size()}});
     for (const TensorInfo& t : file.tensors()) {
-      auto count = static_cast<uint64_t>(c10::multiply_integers(t.shape));
+      const bool hidden = !checkpoint.contains(t.name);
       for (Sum* sum : {&all, &dtypes[std::string(dtype_name(t.dtype))]}) {
-        ++sum->tensors;
-        sum->parameters += count;
-        sum->bytes += t.end - t.begin;
+        sum->tensors += !hidden;
+        sum->parameters += hidden ? 0 : static_cast<uint64_t>(c10::multiply_integers(t.shape));
+        sum->bytes += t.nbytes();
       }
+      if (hidden) continue;
       tensors.push_back({{"name", t.name},
                          {"dtype", dtype_name(t.dtype)},
                          {"shape", t.shape},
-                         {"bytes", t.end - t.begin},
+                         {"bytes", t.nbytes()},
                          {"file", name}});
     }
   }
@@ -51,14 +53,19 @@ ordered_json inspect_checkpoint(const std::filesystem::path& folder) {
     by_dtype[name] = {
         {"tensors", sum.tensors}, {"parameters", sum.parameters}, {"bytes", sum.bytes}};
   }
-  return {{"architecture", architecture_of(checkpoint.config())},
-          {"parameters", all.parameters},
-          {"bytes", all.bytes},
-          {"content_hash", checkpoint.content_hash()},
-          {"config", checkpoint.config()},
-          {"dtypes", by_dtype},
-          {"files", files},
-          {"tensors", tensors}};
+  ordered_json report = {{"architecture", architecture_of(checkpoint.config())},
+                         {"parameters", all.parameters},
+                         {"bytes", all.bytes},
+                         {"content_hash", checkpoint.content_hash()},
+                         {"config", checkpoint.config()},
+                         {"dtypes", by_dtype},
+                         {"files", files},
+                         {"tensors", tensors}};
+  if (!checkpoint.adapter().empty()) {
+    report["adapter"] = checkpoint.adapter().string();
+    report["base"] = checkpoint.folder().string();
+  }
+  return report;
 }
 
 }  // namespace resurface

@@ -2,20 +2,13 @@
 // The checks are those of the reference implementation (huggingface/safetensors, tensor.rs:
 // Metadata::validate), so that a file is accepted here when and only when it is accepted there;
 // only repeated keys, which it lets pass, are refused.
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <set>
 
-#include "core/checkpoint/checkpoint.h"
+#include "core/checkpoint/contents.h"
 #include "core/checkpoint/dtype.h"
 #include "core/run/error.h"
-#include "core/run/nearest.h"
 
 namespace resurface {
 namespace {
@@ -27,43 +20,6 @@ static_assert(std::endian::native == std::endian::little, "safetensors are littl
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
-
-/// A whole file, mapped read-only.
-class MappedFile {
- public:
-  explicit MappedFile(const fs::path& path) {
-    int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) fail("{}: failed opening: {}", path.string(), std::strerror(errno));
-    struct stat info {};
-    const char* problem = nullptr;
-    if (::fstat(fd, &info) < 0) {
-      problem = std::strerror(errno);
-    } else if (!S_ISREG(info.st_mode)) {
-      problem = "not a regular file";
-    } else if (info.st_size > 0) {  // an empty file cannot be mapped; its size says enough
-      size_ = static_cast<size_t>(info.st_size);
-      void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-      if (at == MAP_FAILED) {
-        problem = std::strerror(errno);
-      } else {
-        data_ = static_cast<const char*>(at);
-      }
-    }
-    ::close(fd);
-    if (problem) fail("{}: failed mapping: {}", path.string(), problem);
-  }
-  ~MappedFile() {
-    if (data_) ::munmap(const_cast<char*>(data_), size_);
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  std::string_view bytes() const { return {data_, size_}; }
-
- private:
-  const char* data_ = nullptr;
-  size_t size_ = 0;
-};
 
 /// Parses the header, refusing what nlohmann would let pass: repeated keys and nesting that no
 /// header has.
@@ -194,87 +150,53 @@ void check_layout(const fs::path& path, const std::vector<TensorInfo>& tensors, 
   }
 }
 
+std::shared_ptr<TensorFile::Contents> read_safetensors(const fs::path& path) {
+  auto contents = std::make_shared<TensorFile::Contents>(path);
+  contents->safetensors = true;
+  std::string_view bytes = contents->file.bytes();
+  if (bytes.size() < kLengthBytes) {
+    fail("{}: {} bytes are too few for a safetensors file; is the download complete?",
+         path.string(), bytes.size());
+  }
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), kLengthBytes);
+  if (length > kMaxHeader) {
+    fail(
+        "{}: a header of {} bytes is announced, at most {} are allowed; is this a safetensors "
+        "file?",
+        path.string(), length, kMaxHeader);
+  }
+  if (length > bytes.size() - kLengthBytes) {
+    fail("{}: a header of {} bytes is announced, the file has only {}; is the download complete?",
+         path.string(), length, bytes.size() - kLengthBytes);
+  }
+  json header = parse_header(path, bytes.substr(kLengthBytes, length));
+  uint64_t data_start = kLengthBytes + length;
+  auto& tensors = contents->tensors;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") {
+      contents->metadata = parse_metadata(path, entry);
+    } else {
+      tensors.push_back(parse_entry(path, name, entry, data_start, bytes.size()));
+    }
+  }
+  std::ranges::stable_sort(tensors, {},
+                           [](const TensorInfo& t) { return std::pair(t.begin, t.end); });
+  check_layout(path, tensors, data_start, bytes.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    contents->places.push_back({tensors[i].begin, {}});
+    contents->index.emplace(tensors[i].name, i);
+  }
+  return contents;
+}
+
 }  // namespace
 
-struct SafetensorsFile::Impl {
-  explicit Impl(const fs::path& p) : path(p), file(p) {
-    std::string_view bytes = file.bytes();
-    if (bytes.size() < kLengthBytes) {
-      fail("{}: {} bytes are too few for a safetensors file; is the download complete?",
-           path.string(), bytes.size());
-    }
-    uint64_t length = 0;
-    std::memcpy(&length, bytes.data(), kLengthBytes);
-    if (length > kMaxHeader) {
-      fail(
-          "{}: a header of {} bytes is announced, at most {} are allowed; is this a safetensors "
-          "file?",
-          path.string(), length, kMaxHeader);
-    }
-    if (length > bytes.size() - kLengthBytes) {
-      fail("{}: a header of {} bytes is announced, the file has only {}; is the download complete?",
-           path.string(), length, bytes.size() - kLengthBytes);
-    }
-    json header = parse_header(path, bytes.substr(kLengthBytes, length));
-    uint64_t data_start = kLengthBytes + length;
-    for (const auto& [name, entry] : header.items()) {
-      if (name == "__metadata__") {
-        metadata = parse_metadata(path, entry);
-      } else {
-        tensors.push_back(parse_entry(path, name, entry, data_start, bytes.size()));
-      }
-    }
-    std::ranges::stable_sort(tensors, {},
-                             [](const TensorInfo& t) { return std::pair(t.begin, t.end); });
-    check_layout(path, tensors, data_start, bytes.size());
-    for (size_t i = 0; i < tensors.size(); ++i) index.emplace(tensors[i].name, i);
-  }
-
-  fs::path path;
-  MappedFile file;
-  std::vector<TensorInfo> tensors;
-  std::map<std::string, std::string> metadata;
-  std::unordered_map<std::string, size_t> index;
-};
-
-SafetensorsFile::SafetensorsFile(const fs::path& path)
-    : impl_(std::make_shared<const Impl>(path)) {}
-
-const fs::path& SafetensorsFile::path() const { return impl_->path; }
-const std::vector<TensorInfo>& SafetensorsFile::tensors() const { return impl_->tensors; }
-const std::map<std::string, std::string>& SafetensorsFile::metadata() const {
-  return impl_->metadata;
-}
-bool SafetensorsFile::contains(const std::string& name) const {
-  return impl_->index.contains(name);
-}
-
-const TensorInfo& SafetensorsFile::info(const std::string& name) const {
-  if (auto found = impl_->index.find(name); found != impl_->index.end()) {
-    return impl_->tensors[found->second];
-  }
-  std::vector<std::string> names;
-  for (const TensorInfo& t : impl_->tensors) names.push_back(t.name);
-  fail("{}: no tensor '{}'{}", impl_->path.string(), name, did_you_mean(name, names));
-}
+SafetensorsFile::SafetensorsFile(const fs::path& path) : TensorFile(read_safetensors(path)) {}
 
 std::string_view SafetensorsFile::bytes(const std::string& name) const {
   const TensorInfo& t = info(name);
-  return impl_->file.bytes().substr(t.begin, t.end - t.begin);
-}
-
-at::Tensor SafetensorsFile::tensor(const std::string& name) const {
-  const TensorInfo& t = info(name);
-  std::string_view data = bytes(name);
-  if (data.empty()) return at::empty(t.shape, t.dtype);
-  // The format does not promise alignment, and kernels assume it.
-  if (reinterpret_cast<uintptr_t>(data.data()) % c10::elementSize(t.dtype) != 0) {
-    at::Tensor copy = at::empty(t.shape, t.dtype);
-    std::memcpy(copy.data_ptr(), data.data(), data.size());
-    return copy;
-  }
-  return at::from_blob(
-      const_cast<char*>(data.data()), t.shape, [mapping = impl_](void*) {}, t.dtype);
+  return contents_->file.bytes().substr(t.begin, t.end - t.begin);
 }
 
 }  // namespace resurface

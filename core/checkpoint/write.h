@@ -1,6 +1,11 @@
 // Writing safetensors from tensors that are made one at a time.
 #pragma once
 
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
 #include "core/checkpoint/checkpoint.h"
 
 namespace resurface {

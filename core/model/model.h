@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "core/data/batch.h"
-#include "core/model/config.h"
+#include "core/model/place.h"
 
 namespace resurface {
 
@@ -52,20 +52,56 @@ struct Linear {
   std::optional<LoraPair> lora;
 };
 
+/// Weight [width] of a norm, and its bias where it has one; undefined where there is no such norm.
+struct Norm {
+  at::Tensor weight, bias;
+};
+
+/// down(f(gate(x)) · up(x)), or down(f(up(x))) where `gate` has no name.
+struct Mlp {
+  Linear gate, up, down;
+};
+
+/// What a block holds; a linear layer without a name and an undefined tensor are not there.
 struct Block {
-  at::Tensor attention_norm;  ///< [d]
-  at::Tensor mlp_norm;        ///< [d]
-  Linear q, k, v, o, gate, up, down;
+  Norm attention_norm, after_attention;  ///< [d]
+  Norm mlp_norm, after_mlp;              ///< [d]
+
+  Linear q, k, v, o;
+  Norm q_norm, k_norm;         ///< of queries and keys; in latent attention of what they come from
+  Linear q_down, kv_down, kv;  ///< latent attention: q_a_proj, kv_a_proj_with_mqa, kv_b_proj
+  Linear output_gate;          ///< linear attention
+  Norm output_norm;
+
+  Mlp mlp;                   ///< what every token goes through: the dense MLP or the shared expert
+  Linear router;             ///< [experts, d]
+  at::Tensor router_bias;    ///< [experts], of the choice alone
+  at::Tensor router_scale;   ///< [1, experts], of the chosen scores
+  std::vector<Mlp> experts;  ///< routed
+
+  /// Those that are there, in order, but for the router.
+  std::vector<Linear*> linears();
+};
+
+/// Everything that a model computes with.
+struct Weights {
+  at::Tensor embedding;  ///< [vocab, d]
+  at::Tensor positions;  ///< [context, d], where positions are learned
+  std::vector<Block> blocks;
+  Norm final_norm;
+  at::Tensor head;       ///< [vocab, d]; the embedding itself when tied
+  at::Tensor head_bias;  ///< [vocab]
 };
 
 /// Keys and values of the positions already seen, one pair a layer: [B, kv_heads, capacity,
-/// head_dim], sequence b's at positions 0 .. lengths[b]-1 (rotated).
+/// key_dims] and [..., value_dims], sequence b's at positions 0 .. lengths[b]-1 (rotated). A layer
+/// with linear attention keeps its state [B, heads, head_dim, head_dim] in place of the keys.
 struct KvCache {
-  std::vector<at::Tensor> keys, values;  ///< [layers]; undefined for a layer that was never run
+  std::vector<at::Tensor> keys, values;  ///< [layers]; undefined for a layer that is not cached
   std::vector<int64_t> lengths;          ///< [B]
 
-  /// Keeps only the first `lengths[b]` positions of each sequence.
-  void truncate(std::vector<int64_t> new_lengths) { lengths = std::move(new_lengths); }
+  /// Keeps some of the sequences, in the order of `rows`.
+  void keep(const at::Tensor& rows);
 };
 
 /// Counted by the model from its own shapes: 2·N·in·out for a linear layer, 4·T²·d-type terms for
@@ -96,15 +132,21 @@ struct HiddenOptions {
   bool stop_at_key = false;
 
   /// Called with each block's rotated queries [N, heads · head_dim] and keys [N, kv_heads ·
-  /// head_dim], which without gradients it may change in place.
+  /// head_dim], which without gradients it may change in place. Softmax attention alone.
   std::function<void(int64_t layer, const at::Tensor& q, const at::Tensor& k)> on_query_key;
-  /// Called with each block's attention output [N, d] and the residual stream [N, d] that it has
-  /// been added to, from which the MLP reads.
-  std::function<void(int64_t layer, const at::Tensor& attention, const at::Tensor& middle)>
+  /// Called with what each block's attention adds to the residual stream, the stream between
+  /// attention and MLP, and the one that the MLP reads (the same, but where both halves of a block
+  /// read what came into it), all [N, d].
+  std::function<void(int64_t layer, const at::Tensor& attention, const at::Tensor& middle,
+                     const at::Tensor& mlp_input)>
       on_attention;
   /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is
-  /// computed.
+  /// computed: of the dense MLP or of the shared expert.
   std::function<void(int64_t layer, const at::Tensor& key)> on_key;
+  /// Called with the experts that each token chose, [N, experts a token] int64.
+  std::function<void(int64_t layer, const at::Tensor& chosen)> on_experts;
+  /// Called with what each block's MLP gives, [N, d], before a norm that may stand behind it.
+  std::function<void(int64_t layer, const at::Tensor& output)> on_mlp;
   /// Called with each block's output, [N, d].
   std::function<void(int64_t layer, const at::Tensor& hidden)> on_block;
 };
@@ -125,28 +167,43 @@ class Model {
   void reset(uint64_t seed);
 
   const ModelConfig& config() const { return config_; }
-  at::Device device() const { return embedding_.device(); }
+  at::Device device() const { return weights_.embedding.device(); }
   int64_t layers() const { return config_.layers; }
 
-  /// Every parameter in its HF name, in file order. Writing into the tensor changes the model.
+  /// Every parameter, in file order, in the decoder's name: that of a Llama checkpoint, whatever
+  /// the family (families.h says where it lies in a file). Writing into the tensor changes the
+  /// model.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
+  /// Where it lies in the checkpoint that the model came from.
+  Place place(const std::string& parameter) const;
   /// Throws Error naming the nearest parameter when there is none of this name.
   at::Tensor parameter(const std::string& name) const;
-  /// All linear layers of the blocks, in order (not the head).
+  /// All linear layers of the blocks, in order: neither the head nor routers.
   std::vector<Linear*> linears();
+  /// With the routers: some adapters that others made reach them.
+  std::vector<Linear*> linears_and_routers();
   /// How many adapters are stacked on the linear layers; 0: none, or one that is not in a stack.
   int64_t stacked_adapters() const;
-  Block& block(int64_t layer) { return blocks_.at(static_cast<size_t>(layer)); }
+  Block& block(int64_t layer) { return weights_.blocks.at(static_cast<size_t>(layer)); }
+  const Block& block(int64_t layer) const { return weights_.blocks.at(static_cast<size_t>(layer)); }
+  const Weights& weights() const { return weights_; }
 
   // --- the forward pass
   // -----------------------------------------------------------------------------
   at::Tensor embed(const Batch& batch) const;  ///< [N, d]
   /// The residual stream after the last block asked for, [N, d], before the final norm.
   at::Tensor hidden(const Batch& batch, const HiddenOptions& options = {}) const;
-  /// What a block's MLP adds to the residual stream between attention and MLP: [N, d] -> [N, d].
-  at::Tensor mlp(int64_t layer, const at::Tensor& middle) const;
+  /// What a block's MLP gives for the stream that it reads, before a norm that may stand behind it:
+  /// [N, d] -> [N, d].
+  at::Tensor mlp(int64_t layer, const at::Tensor& mlp_input) const;
+  /// The residual stream after a block: the one between attention and MLP, and what the MLP gave.
+  at::Tensor add_mlp(int64_t layer, const at::Tensor& middle, const at::Tensor& output) const;
+  /// A cache for `sequences` of up to `capacity` positions, of the blocks from `first` on.
+  KvCache empty_cache(int64_t sequences, int64_t capacity, int64_t first = 0) const;
   /// Final norm and head, only for the rows given: [M, d] -> [M, vocab], in the compute dtype.
-  at::Tensor logits(const at::Tensor& hidden_rows) const;
+  at::Tensor logits(const at::Tensor& hidden_rows) const { return logits(hidden_rows, weights_); }
+  /// The same with another's final norm and head, in their dtype; nothing is counted.
+  at::Tensor logits(const at::Tensor& hidden_rows, const Weights& other) const;
 
   /// log p(target) of each scored token, [M] float.
   at::Tensor token_logprob(const Batch& batch) const;
@@ -178,7 +235,7 @@ class Model {
   std::string content_hash() const;
 
   /// Writes an HF folder. Files of `source` other than weights come along; tensors that equal those
-  /// of `source` bit for bit keep its bytes and dtype.
+  /// of `source` bit for bit keep its bytes and dtype. Without a source: Llama models alone.
   void save(const std::filesystem::path& folder, const std::filesystem::path& source = {}) const;
 
   /// While it lives, products with fp32 weights that do not train use transposed copies of them
@@ -200,31 +257,59 @@ class Model {
 
  private:
   struct AttentionPlan;
+  struct QueryKeyValue {
+    at::Tensor q, k, v;  ///< [N, heads · key_dims], [N, kv_heads · key_dims], [.. value_dims]
+  };
+  /// Which rows each of the stacked adapters gets; empty without a stack.
+  using Starts = std::vector<int64_t>;
+
   explicit Model(ModelConfig config);
   void register_parameters();
   at::Tensor compute_weight(const at::Tensor& weight) const;
   at::Tensor product(const at::Tensor& x, const at::Tensor& weight) const;
-  at::Tensor apply(const Linear& linear, const at::Tensor& x,
-                   const std::vector<int64_t>& adapter_starts) const;
+  at::Tensor apply(const Linear& linear, const at::Tensor& x, const Starts& starts) const;
+  at::Tensor normed(const at::Tensor& x, const Norm& norm) const {
+    return normed(x, norm, config_.norm_eps, compute_);
+  }
+  at::Tensor normed(const at::Tensor& x, const Norm& norm, double eps, at::ScalarType out) const;
+  at::Tensor activated(const Mlp& mlp, const at::Tensor& x, const Starts& starts) const;
+
   at::Tensor attention(const Block& block, int64_t layer, const at::Tensor& x,
                        const AttentionPlan& plan, const HiddenOptions& options) const;
-  at::Tensor padded_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& past_keys, const at::Tensor& past_values,
-                              const AttentionPlan& plan, bool append) const;
-  at::Tensor mlp_key(const Block& block, const at::Tensor& middle,
-                     const std::vector<int64_t>& adapter_starts) const;
+  QueryKeyValue project(const Block& block, int64_t layer, const at::Tensor& x,
+                        const AttentionPlan& plan) const;
+  QueryKeyValue project_latent(const Block& block, const at::Tensor& x,
+                               const AttentionPlan& plan) const;
+  at::Tensor padded_attention(const QueryKeyValue& qkv, int64_t layer, const at::Tensor& past_keys,
+                              const at::Tensor& past_values, const AttentionPlan& plan,
+                              bool append) const;
+  at::Tensor linear_attention(const Block& block, int64_t layer, const at::Tensor& x,
+                              const AttentionPlan& plan, const HiddenOptions& options) const;
+
+  /// The chosen experts [N, k] and their weights [N, k] float.
+  std::pair<at::Tensor, at::Tensor> route(const Block& block, const at::Tensor& x) const;
+  at::Tensor mixture(const Block& block, int64_t layer, const at::Tensor& x, const Starts& starts,
+                     const HiddenOptions& options) const;
+  at::Tensor mlp_of(int64_t layer, const at::Tensor& normed, const Starts& starts,
+                    const HiddenOptions& options) const;
   at::Tensor run_block(int64_t layer, const at::Tensor& x, const AttentionPlan& plan,
                        const HiddenOptions& options) const;
   bool only_rows(int64_t layer, const HiddenOptions& options) const;
   void count(double flops, bool input_grad, bool weight_grad) const;
 
   ModelConfig config_;
-  at::Tensor embedding_;            // [vocab, d]
-  at::Tensor final_norm_;           // [d]
-  at::Tensor head_;                 // [vocab, d]; the embedding itself when tied
-  at::Tensor rope_cos_, rope_sin_;  // [context, head_dim / 2] float
-  std::vector<Block> blocks_;
+  Weights weights_;
+  /// Inverse frequencies of a rotary embedding, [dims / 2] double; of longrope also those of
+  /// sequences beyond its original context.
+  struct Turn {
+    Rope rope;
+    at::Tensor frequencies, long_frequencies;
+  };
+  std::optional<Turn> turn_, local_turn_;
+  bool bare_ = false;  // the checkpoint's names lack their first word
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
+  /// With those that no gradient reaches.
+  std::vector<std::pair<std::string, at::Tensor>> tensors_;
   at::ScalarType compute_ = at::kFloat;
   bool checkpointing_ = false;
   mutable Flops flops_;
@@ -245,20 +330,5 @@ class Model {
   mutable std::unordered_map<const void*, Transpose> transposes_;
   mutable bool keeps_transposes_ = false;
 };
-
-/// How to continue a prompt.
-struct GenerateOptions {
-  int64_t max_tokens = 128;
-  double temperature = 0;  ///< 0: greedy
-  int64_t top_k = 0;       ///< 0: off
-  double top_p = 1;        ///< 1: off
-  uint64_t seed = 0;
-  std::vector<int64_t> stop_ids;  ///< generation ends before any of these
-};
-
-/// Batched generation with a KV cache: one list of new ids a prompt (stop ids not included).
-std::vector<std::vector<int64_t>> generate(const Model& model,
-                                           std::span<const std::vector<int64_t>> prompts,
-                                           const GenerateOptions& options);
 
 }  // namespace resurface

@@ -67,13 +67,15 @@ struct Scratch {
   }
 };
 
-/// Scores to probabilities, in place. scores [rows, ld]: the row of query r looks at `first + r +
-/// 1` keys; what is beyond, up to `columns`, becomes zero.
-void softmax_rows(float* scores, int64_t ld, int64_t rows, int64_t first, int64_t columns,
-                  float scale) {
+/// Scores to probabilities, in place. scores [rows, ld]: the row of query r looks at the last
+/// `window` (0: all) of the first `first + r + 1` keys; the others, up to `columns`, become zero.
+void softmax_rows(float* scores, int64_t ld, int64_t rows, int64_t first, int64_t window,
+                  int64_t columns, float scale) {
   for (int64_t r = 0; r < rows; ++r) {
     float* s = scores + r * ld;
-    const int64_t seen = first + r + 1;
+    const int64_t seen = first + r + 1,
+                  unseen = window > 0 ? std::max<int64_t>(0, seen - window) : 0;
+    std::fill(s, s + unseen, kMasked);
     std::fill(s + seen, s + columns, kMasked);
     Lanes most = *reinterpret_cast<const Lanes*>(s);
     for (int64_t j = kLanes; j < columns; j += kLanes) {
@@ -83,6 +85,7 @@ void softmax_rows(float* scores, int64_t ld, int64_t rows, int64_t first, int64_
     float top = most[0];
     for (int i = 1; i < kLanes; ++i) top = std::max(top, most[i]);
     for (int64_t j = 0; j < columns; ++j) s[j] = exponential((s[j] - top) * scale);
+    std::fill(s, s + unseen, 0.0f);
     std::fill(s + seen, s + columns, 0.0f);
     Lanes sums{};
     for (int64_t j = 0; j < columns; j += kLanes) sums += *reinterpret_cast<const Lanes*>(s + j);
@@ -115,6 +118,7 @@ struct Task {
   int64_t group, kv_head, dim;           // query heads a key-value head serves; which; head_dim
   const T *prefix_keys, *prefix_values;  // [prefix, dim], rows prefix_stride apart
   int64_t prefix_stride;
+  int64_t window;
   float scale;
 
   int64_t keys() const { return prefix + length; }
@@ -143,7 +147,7 @@ struct Task {
         const int64_t columns = whole_lanes(seen);
         read_rows(q.data + (start + r0) * q.stride + h * dim, q.stride, rows, dim, qf);
         product(rows, columns, dim, {qf, dim, 1}, kt, ld, p, ld, false);
-        softmax_rows(p, ld, rows, prefix + r0, columns, scale);
+        softmax_rows(p, ld, rows, prefix + r0, window, columns, scale);
         product(rows, dim, seen, {p, ld, 1}, vf, dim, o, dim, false);
         write_rows(o, rows, dim, out.data + (start + r0) * out.stride + h * dim, out.stride);
       }
@@ -175,7 +179,7 @@ struct Task {
         read_rows(q.data + (start + r0) * q.stride + h * dim, q.stride, rows, dim, qf);
         read_rows(grad.data + (start + r0) * grad.stride + h * dim, grad.stride, rows, dim, go);
         product(rows, columns, dim, {qf, dim, 1}, kt, ld, p, ld, false);
-        softmax_rows(p, ld, rows, prefix + r0, columns, scale);
+        softmax_rows(p, ld, rows, prefix + r0, window, columns, scale);
         product(rows, columns, dim, {go, dim, 1}, vt, ld, dp, ld, false);
         product(own, dim, rows, {p + prefix, 1, ld}, go, dim, dvf, dim, true);
         softmax_backward_rows(p, dp, ld, rows, columns, scale);
@@ -216,7 +220,9 @@ std::vector<Task<T>> tasks_of(const Constants& constants, int64_t width) {
                    .prefix_keys = nullptr,
                    .prefix_values = nullptr,
                    .prefix_stride = 0,
-                   .scale = 1.0f / std::sqrt(static_cast<float>(dim))};
+                   .window = layout.window,
+                   .scale = layout.scale > 0 ? static_cast<float>(layout.scale)
+                                             : 1.0f / std::sqrt(static_cast<float>(dim))};
       if (before > 0) {
         const auto at = [&](const at::Tensor& cache) {
           return cache.const_data_ptr<T>() + static_cast<int64_t>(b) * cache.stride(0) +

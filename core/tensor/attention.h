@@ -19,13 +19,15 @@ struct AttentionLayout {
   int64_t kv_heads =
       0;  ///< divides heads; query head h reads key-value head h / (heads / kv_heads)
   std::vector<int64_t> prefix;  ///< [B] positions seen before, or empty: none
+  double scale = 0;             ///< of the scores; 0: 1 / sqrt(head_dim)
+  int64_t window = 0;           ///< positions a row looks at, its own included; 0: all
 };
 
 /// Whether packed_attention takes tensors like q: CPU, fp32 or bf16, head_dim a multiple of 16.
 bool packed_attention_takes(at::Device device, at::ScalarType type, int64_t head_dim);
 
-/// softmax(q kᵀ / sqrt(head_dim)) v, each row looking at its sequence's prefix and at its
-/// sequence's rows up to itself (Vaswani et al. 2017, eq. 1), arithmetic in fp32. q [N, heads ·
+/// softmax(q kᵀ · scale) v, each row looking at its sequence's prefix and at its sequence's rows up
+/// to itself, within the window (Vaswani et al. 2017, eq. 1), arithmetic in fp32. q [N, heads ·
 /// head_dim], k, v [N, kv_heads · head_dim] packed; prefix_keys, prefix_values [B, kv_heads, >=
 /// prefix, head_dim] of the same type, constants to the gradient (undefined without a prefix).
 /// Result like q.

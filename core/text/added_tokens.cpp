@@ -1,24 +1,16 @@
 #include "core/text/added_tokens.h"
 
-#include <unicode/uchar.h>
-#include <unicode/utf8.h>
-
+#include "core/text/unicode.h"
 #include "core/text/utf8.h"
 
 namespace resurface {
 namespace {
 
-/// \w of Unicode's regex standard (UTS 18, annex C).
-bool is_word(UChar32 c) {
-  constexpr auto mask = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;
-  return (U_GET_GC_MASK(c) & mask) != 0 || u_hasBinaryProperty(c, UCHAR_ALPHABETIC) ||
-         u_hasBinaryProperty(c, UCHAR_JOIN_CONTROL);
-}
-
-UChar32 code_point_before(std::string_view text, size_t& position) {
-  UChar32 c;
-  U8_PREV_UNSAFE(text.data(), position, c);
-  return c;
+/// Moves `position` before the character that ends there.
+int32_t code_point_before(std::string_view text, size_t& position) {
+  position = character_before(text, position);
+  auto begin = position;
+  return next_code_point(text, begin);
 }
 
 bool stands_alone(std::string_view text, Span span) {
@@ -27,10 +19,10 @@ bool stands_alone(std::string_view text, Span span) {
          (end == text.size() || !is_word(next_code_point(text, end)));
 }
 
-size_t white_space_before(std::string_view text, size_t position) {
-  while (position > 0) {
+size_t white_space_before(std::string_view text, size_t position, size_t floor) {
+  while (position > floor) {
     auto before = position;
-    if (!u_isUWhiteSpace(code_point_before(text, before))) break;
+    if (!is_white_space(code_point_before(text, before))) break;
     position = before;
   }
   return position;
@@ -39,7 +31,7 @@ size_t white_space_before(std::string_view text, size_t position) {
 size_t white_space_after(std::string_view text, size_t position) {
   while (position < text.size()) {
     auto after = position;
-    if (!u_isUWhiteSpace(next_code_point(text, after))) break;
+    if (!is_white_space(next_code_point(text, after))) break;
     position = after;
   }
   return position;
@@ -61,28 +53,23 @@ AddedToken read_added_token(const JsonNode& node) {
 }
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (tokens_[i].content.empty()) continue;  // normalised to nothing: never found
-    by_first_byte_[static_cast<unsigned char>(tokens_[i].content[0])].push_back(i);
-  }
-  for (auto& bucket : by_first_byte_) {
-    std::stable_sort(bucket.begin(), bucket.end(), [&](size_t a, size_t b) {
-      return tokens_[a].content.size() > tokens_[b].content.size();
-    });
-  }
+  std::stable_partition(tokens_.begin(), tokens_.end(),
+                        [](const AddedToken& token) { return token.special; });
+  std::vector<std::pair<std::string_view, uint32_t>> entries;
+  for (uint32_t i = 0; i < tokens_.size(); ++i) entries.emplace_back(tokens_[i].content, i);
+  trie_ = ByteTrie(std::move(entries));
 }
 
 const AddedToken* AddedTokenFinder::match(std::string_view text, size_t at) const {
-  const auto rest = text.substr(at);
-  for (const auto i : by_first_byte_[static_cast<unsigned char>(text[at])]) {
-    if (rest.starts_with(tokens_[i].content)) return &tokens_[i];
-  }
-  return nullptr;
+  const AddedToken* longest = nullptr;
+  trie_.prefixes(text.substr(at), [&](size_t, uint32_t i) { longest = &tokens_[i]; });
+  return longest;
 }
 
 void AddedTokenFinder::split(std::string_view text,
                              const std::function<void(Span, const AddedToken*)>& part) const {
   size_t done = 0;
+  Span space;
   for (size_t i = 0; i < text.size();) {
     const auto* token = match(text, i);
     if (token == nullptr) {
@@ -93,8 +80,15 @@ void AddedTokenFinder::split(std::string_view text,
     i = span.end;
     if (token->single_word && !stands_alone(text, span)) continue;
     // White space that the token before has taken stays with it.
-    if (token->lstrip) span.begin = std::max(white_space_before(text, span.begin), done);
-    if (token->rstrip) span.end = white_space_after(text, span.end);
+    if (token->lstrip) span.begin = std::max(white_space_before(text, span.begin, done), done);
+    if (token->rstrip) {
+      // Tokens within white space that is known already do not look for its end again.
+      if (span.end < space.begin || span.end > space.end) {
+        space = {span.end, white_space_after(text, span.end)};
+      }
+      span.end = space.end;
+    }
+    span.begin = std::min(span.begin, span.end);
     if (done < span.begin) part({done, span.begin}, nullptr);
     part(span, token);
     done = span.end;

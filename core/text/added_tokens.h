@@ -1,12 +1,12 @@
 // Added and special tokens: found in the text before anything else looks at it.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/text/byte_trie.h"
 #include "core/text/json_node.h"
 #include "core/text/regex.h"
 
@@ -28,7 +28,8 @@ AddedToken read_added_token(const JsonNode& node);
 /// Finds the leftmost, longest tokens of a set.
 class AddedTokenFinder {
  public:
-  /// `content` of each token as it stands in the text (normalised, where the text is).
+  /// `content` of each token as it stands in the text (normalised, where the text is); of equal
+  /// contents a special token's counts, then the first.
   explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
   /// Calls part(span, token) for all of the text in order; token is null for the text between
@@ -39,7 +40,7 @@ class AddedTokenFinder {
   const AddedToken* match(std::string_view text, size_t at) const;
 
   std::vector<AddedToken> tokens_;
-  std::array<std::vector<size_t>, 256> by_first_byte_;  ///< longest first
+  ByteTrie trie_;  ///< of places in tokens_
 };
 
 }  // namespace resurface

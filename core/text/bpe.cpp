@@ -28,33 +28,46 @@ std::pair<std::string, std::string> read_merge(const JsonNode& node) {
   return {text.substr(0, space), text.substr(space + 1)};
 }
 
-}  // namespace
-
-Bpe::Bpe(const JsonNode& model) {
-  if (model.has("type") && model.at("type").string() != "BPE") {
-    model.unsupported(fmt::format("model '{}'", model.at("type").string()));
-  }
-  if (model.has("dropout") && model.at("dropout").json != 0) model.unsupported("dropout");
-  if (model.flag("byte_fallback", false)) model.unsupported("byte_fallback");
-  for (const std::string affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (model.has(affix) && !model.at(affix).string().empty()) model.unsupported(affix);
-  }
-  fuse_unknown_ = model.flag("fuse_unk", false);
-  read_vocabulary(model.at("vocab"));
-  read_merges(model.at("merges"));
-  read_unknown(model);
-  find_whole_words(model.flag("ignore_merges", false));
+std::string text_of(const JsonNode& node, const std::string& key) {
+  return node.has(key) ? node.at(key).string() : "";
 }
 
-void Bpe::read_vocabulary(const JsonNode& node) {
-  std::unordered_map<uint32_t, std::string> by_id;
-  for (const auto& [token, value] : node.object().items()) {
-    const auto id = JsonNode{value, node.file, node.path + "['" + token + "']"}.id();
-    vocabulary_.emplace(token, id);
-    const auto [other, fresh] = by_id.emplace(id, token);
-    if (!fresh) fail("{}: '{}' and '{}' both have id {}", node.where(), other->second, token, id);
+}  // namespace
+
+Bpe::Bpe(const JsonNode& model, bool bytes)
+    : vocabulary_(model.at("vocab")),
+      prefix_(text_of(model, "continuing_subword_prefix")),
+      suffix_(text_of(model, "end_of_word_suffix")),
+      bytes_(bytes),
+      byte_fallback_(model.flag("byte_fallback", false)),
+      fuse_unknown_(model.flag("fuse_unk", false)),
+      ignore_merges_(model.flag("ignore_merges", false)) {
+  if (model.has("dropout") && model.at("dropout").json != 0) model.unsupported("dropout");
+  read_merges(model.at("merges"));
+  read_bytes();
+  unknown_name_ = text_of(model, "unk_token");
+  if (!unknown_name_.empty()) unknown_ = vocabulary_.find(unknown_name_);
+  if (bytes) find_whole_words();
+}
+
+Bpe::Bpe(std::vector<std::string> tokens)
+    : vocabulary_(std::move(tokens)), bytes_(true), ignore_merges_(true) {
+  read_bytes();
+  for (size_t byte = 0; byte < 256; ++byte) {
+    if (byte_ids_[byte] < 0) fail("byte {} has no token", byte);
   }
-  if (vocabulary_.empty()) node.wrong("at least one token");
+  find_whole_words();
+  std::vector<Merge> merges;
+  for (const auto& [text, id] : whole_) {
+    for (size_t k = 1; k < text.size(); ++k) {
+      const auto left = whole_.find(std::string_view(text).substr(0, k));
+      const auto right = whole_.find(std::string_view(text).substr(k));
+      if (left == whole_.end() || right == whole_.end()) continue;
+      merges.push_back({pair_of(left->second, right->second), id, id});
+    }
+  }
+  merges_.resize(std::bit_ceil(2 * merges.size() + 1));
+  for (const auto& merge : merges) slot(merge.pair) = merge;
 }
 
 void Bpe::read_merges(const JsonNode& node) {
@@ -65,43 +78,38 @@ void Bpe::read_merges(const JsonNode& node) {
     const auto entry = node.at(i);
     if (list[i].is_string() && entry.string().starts_with("#version")) continue;
     const auto [left, right] = read_merge(entry);
-    const auto id = [&](const std::string& token) {
+    const auto id = [&](std::string_view token) {
       const auto found = vocabulary_.find(token);
-      if (found == vocabulary_.end()) {
+      if (found < 0) {
         fail("{}: merge '{} {}' names '{}', which is not in the vocabulary", entry.where(), left,
              right, token);
       }
-      return found->second;
+      return static_cast<uint32_t>(found);
     };
     const auto pair = pair_of(id(left), id(right));
-    slot(pair) = {pair, rank++, id(left + right)};
+    if (right.size() < prefix_.size()) entry.wrong(fmt::format("a second token with {}", prefix_));
+    slot(pair) = {pair, rank++, id(left + right.substr(prefix_.size()))};
   }
 }
 
-void Bpe::read_unknown(const JsonNode& model) {
-  byte_ids_.fill(-1);
+void Bpe::read_bytes() {
   const auto alphabet = byte_alphabet();
-  bool complete = true;
   for (size_t byte = 0; byte < 256; ++byte) {
-    const auto found = vocabulary_.find(alphabet[byte]);
-    if (found != vocabulary_.end()) byte_ids_[byte] = found->second;
-    complete = complete && found != vocabulary_.end();
+    byte_ids_[byte] = vocabulary_.find(bytes_ ? alphabet[byte] : fmt::format("<0x{:02X}>", byte));
   }
-  if (complete || !model.has("unk_token")) return;
-  const auto entry = model.at("unk_token");
-  const auto found = vocabulary_.find(entry.string());
-  if (found == vocabulary_.end()) entry.wrong("a token of the vocabulary");
-  unknown_ = found->second;
 }
 
-void Bpe::find_whole_words(bool ignore_merges) {
+void Bpe::find_whole_words() {
   Scratch scratch;
-  for (const auto& [token, id] : vocabulary_) {
-    const auto bytes = bytes_of_alphabet(token);
+  const auto& tokens = vocabulary_.tokens();
+  for (uint32_t id = 0; id < tokens.size(); ++id) {
+    const auto bytes = bytes_of_alphabet(tokens[id]);
     if (!bytes || bytes->empty()) continue;
-    bool whole = ignore_merges;
-    if (!whole) {
-      merge(*bytes, scratch);
+    bool whole = ignore_merges_;
+    const auto known = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; };
+    if (!whole && std::all_of(bytes->begin(), bytes->end(), known)) {
+      start_from_bytes(*bytes, scratch);
+      merge(scratch);
       whole = scratch.pieces.size() == 1 && scratch.pieces[0].id == id;
     }
     if (whole) whole_.emplace(*bytes, id);
@@ -120,18 +128,104 @@ const Bpe::Merge* Bpe::find_merge(uint32_t left, uint32_t right) const {
   return found.pair == ~uint64_t{0} ? nullptr : &found;
 }
 
+std::optional<uint32_t> Bpe::whole_word(std::string_view word) const {
+  if (bytes_) {
+    const auto found = whole_.find(word);
+    return found == whole_.end() ? std::nullopt : std::optional(found->second);
+  }
+  const auto id = ignore_merges_ ? vocabulary_.find(word) : -1;
+  return id < 0 ? std::nullopt : std::optional(static_cast<uint32_t>(id));
+}
+
 void Bpe::encode(std::string_view word, Scratch& scratch) const {
-  if (const auto found = whole_.find(word); found != whole_.end()) {
-    scratch.pieces.assign(1, {found->second, 0, static_cast<uint32_t>(word.size())});
+  if (const auto id = whole_word(word)) {
+    scratch.pieces.assign(1, {*id, 0, static_cast<uint32_t>(word.size())});
     return;
   }
-  merge(word, scratch);
+  if (bytes_) {
+    start_from_bytes(word, scratch);
+  } else {
+    start_from_characters(word, scratch);
+  }
+  merge(scratch);
+}
+
+void Bpe::check_may_drop() const {
+  if (unknown_name_.empty()) return;
+  fail("a character has no token, and the unknown token '{}' is not in the vocabulary",
+       unknown_name_);
+}
+
+void Bpe::start_from_bytes(std::string_view word, Scratch& scratch) const {
+  auto& symbols = scratch.symbols;
+  symbols.clear();
+  bool after_unknown = false;
+  for (uint32_t i = 0; i < word.size(); ++i) {
+    const auto id = byte_ids_[static_cast<unsigned char>(word[i])];
+    const bool is_unknown = id < 0;
+    if (is_unknown && unknown_ < 0) {
+      check_may_drop();
+      continue;
+    }
+    if (is_unknown && after_unknown && fuse_unknown_) {
+      symbols.back().end = i + 1;
+      continue;
+    }
+    after_unknown = is_unknown;
+    symbols.push_back({static_cast<uint32_t>(is_unknown ? unknown_ : id), i, i + 1, 0, 0});
+  }
+}
+
+void Bpe::start_from_characters(std::string_view word, Scratch& scratch) const {
+  auto& symbols = scratch.symbols;
+  symbols.clear();
+  const auto size = static_cast<uint32_t>(word.size());
+  uint32_t position = 0, waiting = 0;  // `waiting`: bytes of unknown text that more may join
+  const auto add = [&](int64_t id, uint32_t bytes) {
+    const auto end = std::min(position + bytes, size);
+    symbols.push_back({static_cast<uint32_t>(id), position, end, 0, 0});
+    position = end;
+  };
+  const auto flush = [&] {
+    if (waiting > 0) add(unknown_, waiting);
+    waiting = 0;
+  };
+  std::string longer;
+  for (size_t next = 0; next < word.size();) {
+    const auto begin = next;
+    next_code_point(word, next);
+    const auto bytes = static_cast<uint32_t>(next - begin);
+    auto character = word.substr(begin, bytes);
+    const bool first = begin == 0, last = next == word.size();
+    if ((!first && !prefix_.empty()) || (last && !suffix_.empty())) {
+      longer.assign(first ? "" : prefix_).append(character).append(last ? suffix_ : "");
+      character = longer;
+    }
+    if (const auto id = vocabulary_.find(character); id >= 0) {
+      flush();
+      add(id, bytes);
+      continue;
+    }
+    const auto byte_id = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
+    if (byte_fallback_ &&
+        std::all_of(character.begin(), character.end(), [&](char c) { return byte_id(c) >= 0; })) {
+      // Unknown text that waits comes after: as `tokenizers` does.
+      for (const char c : character) add(byte_id(c), 1);
+    } else if (unknown_ < 0) {
+      check_may_drop();
+      position += bytes;
+    } else {
+      if (!fuse_unknown_) flush();
+      waiting += bytes;
+    }
+  }
+  flush();
 }
 
 namespace {
 
 /// The earliest learned merge first, the leftmost among equals.
-bool later(const Bpe::Scratch::Candidate& a, const Bpe::Scratch::Candidate& b) {
+bool later(const Scratch::Candidate& a, const Scratch::Candidate& b) {
   return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
 }
 
@@ -146,44 +240,34 @@ void Bpe::push(Scratch& scratch, int32_t at) const {
   std::push_heap(scratch.heap.begin(), scratch.heap.end(), later);
 }
 
-void Bpe::merge(std::string_view word, Scratch& scratch) const {
-  auto& [symbols, heap, pieces] = scratch;
-  symbols.clear();
+void Bpe::merge(Scratch& scratch) const {
+  auto& symbols = scratch.symbols;
+  auto& heap = scratch.heap;
+  auto& pieces = scratch.pieces;
   heap.clear();
   pieces.clear();
-
-  bool after_unknown = false;
-  for (uint32_t i = 0; i < word.size(); ++i) {
-    const auto id = byte_ids_[static_cast<unsigned char>(word[i])];
-    const bool is_unknown = id < 0;
-    if (is_unknown && unknown_ < 0) continue;
-    if (is_unknown && after_unknown && fuse_unknown_) {
-      symbols.back().end = i + 1;
-      continue;
-    }
-    after_unknown = is_unknown;
-    const auto at = static_cast<int32_t>(symbols.size());
-    symbols.push_back(
-        {static_cast<uint32_t>(is_unknown ? unknown_ : id), i, i + 1, at - 1, at + 1});
+  const auto count = static_cast<int32_t>(symbols.size());
+  if (count == 0) return;
+  for (int32_t at = 0; at < count; ++at) {
+    symbols[at].previous = at - 1;
+    symbols[at].next = at + 1 < count ? at + 1 : -1;
   }
-  if (symbols.empty()) return;
-  symbols.back().next = -1;
-
-  for (int32_t at = 0; at + 1 < static_cast<int32_t>(symbols.size()); ++at) push(scratch, at);
+  constexpr uint32_t gone = ~uint32_t{0};  // the id of a symbol that was merged away
+  for (int32_t at = 0; at < count; ++at) push(scratch, at);
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
     const auto best = heap.back();
     heap.pop_back();
     auto& left = symbols[best.at];
-    // A symbol that was merged away has end 0; one that has grown makes another token.
-    if (left.end == 0 || left.next < 0) continue;
+    if (left.id == gone || left.next < 0) continue;
     auto& right = symbols[left.next];
     const auto* found = find_merge(left.id, right.id);
-    if (found == nullptr || found->id != best.id) continue;
+    if (found == nullptr || found->id != best.id) continue;  // one of them has grown
     left.id = best.id;
-    left.end = right.end;
+    left.begin = std::min(left.begin, right.begin);
+    left.end = std::max(left.end, right.end);
     left.next = right.next;
-    right.end = 0;
+    right.id = gone;
     if (left.next >= 0) symbols[left.next].previous = best.at;
     if (left.previous >= 0) push(scratch, left.previous);
     push(scratch, best.at);

@@ -1,51 +1,31 @@
-// Byte-pair encoding (Sennrich et al. 2016) of one word, over bytes.
+// Byte-pair encoding (Sennrich et al. 2016) of one word, over characters or over bytes.
 #pragma once
 
 #include <array>
-#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "core/text/json_node.h"
+#include "core/text/token_model.h"
 
 namespace resurface {
 
-/// A token of a word and the bytes of the word that it covers.
-struct Piece {
-  uint32_t id;
-  uint32_t begin, end;
-};
-
-class Bpe {
+class Bpe : public TokenModel {
  public:
-  /// `model` of tokenizer.json. Throws Error for another model, and for what is not implemented
-  /// (dropout, byte_fallback, sub-word affixes), for merges that name unknown tokens.
-  explicit Bpe(const JsonNode& model);
+  /// `model` of tokenizer.json; `bytes`: words are raw bytes, the vocabulary is in GPT-2's
+  /// alphabet. Throws Error for dropout and for merges that name unknown tokens.
+  Bpe(const JsonNode& model, bool bytes);
+  /// tiktoken's: tokens in GPT-2's alphabet, the id is the rank, any two tokens merge whose
+  /// concatenation is a token. Throws Error when a byte has no token.
+  explicit Bpe(std::vector<std::string> tokens);
 
-  /// Reusable memory of encode(), one a thread.
-  struct Scratch {
-    struct Symbol {
-      uint32_t id, begin, end;
-      int32_t previous, next;
-    };
-    struct Candidate {
-      uint32_t rank;
-      int32_t at;  ///< the left symbol
-      uint32_t id;
-    };
-    std::vector<Symbol> symbols;
-    std::vector<Candidate> heap;
-    std::vector<Piece> pieces;
-  };
-
-  /// The tokens of `word` (raw bytes), in scratch.pieces. A byte that has no token becomes the
-  /// unknown token or, where there is none, is left out, as `tokenizers` does.
-  void encode(std::string_view word, Scratch& scratch) const;
-
-  /// As written in the file, in GPT-2's byte alphabet.
-  const std::unordered_map<std::string, uint32_t>& vocabulary() const { return vocabulary_; }
+  /// What has no token becomes the unknown token or, where the file names none, is left out, as
+  /// `tokenizers` does. Throws Error when it names one that is not there. Time n log n in the
+  /// length of the word.
+  void encode(std::string_view word, Scratch& scratch) const override;
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
   struct Merge {
@@ -57,21 +37,25 @@ class Bpe {
     size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
   };
 
-  void read_vocabulary(const JsonNode& node);
   void read_merges(const JsonNode& node);
-  void read_unknown(const JsonNode& model);
-  void find_whole_words(bool ignore_merges);
+  void read_bytes();
+  void find_whole_words();
+  void check_may_drop() const;
   const Merge* find_merge(uint32_t left, uint32_t right) const;
   Merge& slot(uint64_t pair);
-  void merge(std::string_view word, Scratch& scratch) const;
+  std::optional<uint32_t> whole_word(std::string_view word) const;
+  void start_from_bytes(std::string_view word, Scratch& scratch) const;
+  void start_from_characters(std::string_view word, Scratch& scratch) const;
+  void merge(Scratch& scratch) const;
   void push(Scratch& scratch, int32_t at) const;
 
-  std::unordered_map<std::string, uint32_t> vocabulary_;
+  Vocabulary vocabulary_;
   std::vector<Merge> merges_;  ///< open addressing, a power of two
-  std::array<int64_t, 256> byte_ids_{};
+  std::string prefix_, suffix_, unknown_name_;
   int64_t unknown_ = -1;
-  bool fuse_unknown_ = false;
-  /// Words (raw bytes) that come out as one token: most words of a text, found without merging.
+  bool bytes_ = false, byte_fallback_ = false, fuse_unknown_ = false, ignore_merges_ = false;
+  std::array<int64_t, 256> byte_ids_{};  ///< over bytes: of each; else of <0x00> to <0xFF>
+  /// Over bytes: words that come out as one token, most words of a text, found without merging.
   std::unordered_map<std::string, uint32_t, Hash, std::equal_to<>> whole_;
 };
 

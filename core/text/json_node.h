@@ -54,7 +54,7 @@ struct JsonNode {
 
   std::string where() const { return path.empty() ? file : file + ": " + path; }
   [[noreturn]] void wrong(const std::string& expected) const {
-    auto got = json.dump();
+    auto got = json.is_structured() ? std::string(json.type_name()) : json.dump();
     if (got.size() > 60) got = std::string(json.type_name());
     fail("{}: expected {}, got {}", where(), expected, got);
   }

@@ -26,13 +26,9 @@ class Translator {
       const char c = in_[at_];
       if (c == '\\') {
         escape();
-      } else if (in_class_) {
-        class_character(c);
       } else if (c == '[') {
-        in_class_ = true;
-        take(1);
-        if (peek() == '^') take(1);
-        if (peek() == ']') take(1);
+        out_ += read_class(0).expression();
+        after_interval_ = false;
       } else if (c == '(' && peek(1) == '?') {
         group();
       } else {
@@ -59,11 +55,77 @@ class Translator {
     fail("{}: regex '{}': {} is not implemented", where_, in_, what);
   }
 
-  void class_character(char c) {
-    if (c == '[') refuse("a class within a class");
-    if (c == '&' && peek(1) == '&') refuse("'&&' in a class");
-    if (c == ']') in_class_ = false;
-    take(1);
+  /// A class in brackets: the members, or (after &&) classes that all must hold.
+  struct Class {
+    bool negated = false;
+    std::string members;
+    std::vector<std::string> all;
+
+    std::string expression() const {
+      if (all.empty()) return (negated ? "[^" : "[") + members + "]";
+      std::string text = "(?:";
+      for (size_t i = 1; i < all.size(); ++i) text += "(?=" + all[i] + ")";
+      return text + all[0] + ")";
+    }
+  };
+
+  Class read_class(int depth) {
+    if (depth > 8) refuse("a class nested this deep");
+    Class result;
+    std::string members, whole;  // `whole`: a negated class that stands alone
+    const auto finish = [&] { return whole.empty() ? "[" + members + "]" : whole; };
+    ++at_;
+    if ((result.negated = peek() == '^')) ++at_;
+    if (peek() == ']') {
+      members = "\\]";
+      ++at_;
+    }
+    for (;;) {
+      if (at_ >= in_.size()) refuse("a class without end");
+      const char c = in_[at_];
+      if (c == ']') break;
+      if (c == '[') {
+        if (peek(1) == ':') refuse("a POSIX class");
+        const auto inner = read_class(depth + 1);
+        if (inner.negated || !inner.all.empty()) {
+          if (!members.empty()) refuse("a negated class within a class");
+          whole = inner.expression();
+        } else {
+          members += inner.members;
+        }
+      } else if (c == '&' && peek(1) == '&') {
+        if (result.negated) refuse("'&&' in a negated class");
+        result.all.push_back(finish());
+        members.clear();
+        whole.clear();
+        at_ += 2;
+      } else if (c == '\\') {
+        const auto before = out_.size();
+        in_class_ = true;
+        escape();
+        in_class_ = false;
+        members += out_.substr(before);
+        out_.resize(before);
+      } else {
+        members += c;
+        ++at_;
+      }
+      if (!whole.empty()) check_alone();
+    }
+    ++at_;
+    if (!result.all.empty() || !whole.empty()) {
+      if (result.negated) refuse("a negated class within a class");
+      result.all.push_back(finish());
+    }
+    result.members = members;
+    return result;
+  }
+
+  /// After a class that cannot be joined with other members.
+  void check_alone() const {
+    if (peek() != ']' && !(peek() == '&' && peek(1) == '&')) {
+      refuse("a negated class within a class");
+    }
   }
 
   void group() {

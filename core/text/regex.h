@@ -2,9 +2,10 @@
 //
 // The dialects agree on what tokenizers use, but for a few escapes, which are translated: \s and \w
 // are Unicode's White_Space and Oniguruma's word characters, \v is one character, ^ and $ are line
-// anchors. What means something else in PCRE2 or nothing (\h, nested classes, &&, {n,m}+, ...) is
-// refused by name. \p{...} is of the Unicode version that PCRE2 was built with; letters that a
-// later version added are unassigned characters to it.
+// anchors; a class within a class joins it, && asks for both. What means something else in PCRE2 or
+// nothing (\h, negated classes within classes, {n,m}+, ...) is refused by name. \p{...} is of the
+// Unicode version that PCRE2 was built with; letters that a later version added are unassigned
+// characters to it.
 #pragma once
 
 #include <cstddef>

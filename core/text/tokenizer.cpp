@@ -2,187 +2,197 @@
 
 #include <fstream>
 
-#include "core/text/added_tokens.h"
-#include "core/text/bpe.h"
-#include "core/text/rewrite.h"
+#include "core/text/pipeline.h"
+#include "core/text/sentence_piece.h"
+#include "core/text/tiktoken.h"
 #include "core/text/utf8.h"
 
 namespace resurface {
 namespace {
 
-void normalize(const std::vector<Normalizer>& steps, Text& text) {
-  for (const auto& step : steps) step(text);
+constexpr size_t longest_text = size_t{1} << 30;
+
+/// How far rules may lengthen a text. NFKC makes 11 bytes of one, Replace any number.
+size_t limit_of(size_t size, size_t least) { return least + 64 * size; }
+
+/// Characters at an end of a token that stand for a space.
+struct Spaces {
+  uint32_t leading = 0, trailing = 0;
+
+  explicit Spaces(std::string_view token) {
+    const auto is_space = [](int32_t c) { return c == 0x120 || is_white_space(c); };  // 0x120: Ġ
+    for (size_t i = 0; i < token.size() && is_space(next_code_point(token, i));) ++leading;
+    for (auto end = token.size(); end > 0; ++trailing) {
+      end = character_before(token, end);
+      auto begin = end;
+      if (!is_space(next_code_point(token, begin))) break;
+    }
+  }
+};
+
+nlohmann::json read_json(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) fail("{}: cannot be opened", file.string());
+  try {
+    return nlohmann::json::parse(stream);
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: not valid JSON: {}", file.string(), error.what());
+  }
 }
 
-/// The ids that `tokenizers` gives to added tokens: the vocabulary's, or the next free one.
-std::vector<AddedToken> read_added_tokens(const JsonNode& root,
-                                          std::unordered_map<std::string, uint32_t> ids) {
-  std::vector<AddedToken> tokens;
-  if (!root.has("added_tokens")) return tokens;
-  const auto list = root.at("added_tokens");
-  auto next = static_cast<uint32_t>(ids.size());
-  for (size_t i = 0; i < list.array().size(); ++i) {
-    const auto entry = list.at(i);
-    auto token = read_added_token(entry);
-    const auto [known, fresh] = ids.emplace(token.content, next);
-    if (fresh) ++next;
-    if (known->second != token.id) {
-      fail("{}: token '{}' has id {}, but its id must be {} ({})", entry.where(), token.content,
-           token.id, known->second,
-           fresh ? "added tokens follow the vocabulary without gaps" : "as it was given before");
-    }
-    const auto same = [&](const AddedToken& other) { return other.content == token.content; };
-    if (std::any_of(tokens.begin(), tokens.end(), same)) {
-      fail("{}: token '{}' is listed twice", entry.where(), token.content);
-    }
-    tokens.push_back(std::move(token));
+Pipeline read_pipeline(const std::filesystem::path& folder) {
+  const auto there = [&](const char* name) { return std::filesystem::exists(folder / name); };
+  if (there("tokenizer.json")) {
+    const auto json = read_json(folder / "tokenizer.json");
+    return read_tokenizer_json({json, (folder / "tokenizer.json").string(), ""});
   }
-  return tokens;
-}
-
-void check_decoder(const JsonNode& root) {
-  if (!root.has("decoder")) root.unsupported("a BPE without the ByteLevel decoder");
-  const auto decoder = root.at("decoder");
-  const auto type = [](const JsonNode& node) { return node.at("type").string(); };
-  if (type(decoder) == "ByteLevel") return;
-  if (type(decoder) != "Sequence") {
-    decoder.unsupported(fmt::format("decoder '{}'", type(decoder)));
+  const auto config_file = folder / "tokenizer_config.json";
+  const auto config = there("tokenizer_config.json") ? read_json(config_file) : nlohmann::json();
+  const JsonNode node{config, config_file.string(), ""};
+  for (const auto* name : {"tiktoken.model", "qwen.tiktoken"}) {
+    if (there(name)) return read_tiktoken(folder / name, node);
   }
-  const auto list = decoder.at("decoders");
-  for (size_t i = 0; i < list.array().size(); ++i) {
-    const auto entry = list.at(i);
-    const std::string expected =
-        i == 0 ? "ByteLevel" : "Fuse";  // Fuse after ByteLevel changes nothing
-    if (type(entry) != expected) {
-      entry.unsupported(fmt::format("decoder '{}' where {} is expected", type(entry), expected));
-    }
-  }
-  if (list.json.empty()) list.wrong("the ByteLevel decoder");
+  if (there("tokenizer.model")) return read_sentence_piece(folder / "tokenizer.model", node);
+  fail(
+      "{}: cannot be opened; a model folder needs a tokenizer.json (or a tiktoken.model, "
+      "qwen.tiktoken or SentencePiece tokenizer.model)",
+      (folder / "tokenizer.json").string());
 }
 
 }  // namespace
 
 struct Tokenizer::Impl {
-  std::vector<Normalizer> normalizers;
-  std::vector<PreTokenizer> pre_tokenizers;
-  Bpe bpe;
+  Pipeline parts;
   AddedTokenFinder raw{{}}, normalized{{}};
-  std::unordered_map<std::string, uint32_t> ids;
-  std::vector<std::string> bytes;  ///< by id; empty where there is no such id
-  std::vector<bool> special;       ///< by id
+  std::vector<std::string_view> tokens;  ///< by id; empty where there is no such id
+  std::vector<bool> special;             ///< by id
+  std::unordered_map<std::string_view, uint32_t> added;
 
-  explicit Impl(const JsonNode& root);
-  void name(const std::string& token, uint32_t id);
+  explicit Impl(Pipeline pipeline);
+  void normalize(Text& text) const {
+    for (const auto& step : parts.normalizers) step(text);
+  }
   template <class Emit>
   void encode(std::string_view text, const Emit& emit) const;
+  Encoding encode_all(std::string_view text, bool wants_special) const;
 };
 
-Tokenizer::Impl::Impl(const JsonNode& root) : bpe(root.at("model")) {
-  if (root.has("normalizer")) normalizers = read_normalizers(root.at("normalizer"));
-  pre_tokenizers = read_pre_tokenizers(root.at("pre_tokenizer"));
-  check_decoder(root);
-  for (const auto& [token, id] : bpe.vocabulary()) name(token, id);
-
+Tokenizer::Impl::Impl(Pipeline pipeline) : parts(std::move(pipeline)) {
+  const auto& known = parts.model->vocabulary().tokens();
+  tokens.assign(known.begin(), known.end());
+  special.resize(tokens.size());
   std::vector<AddedToken> in_raw, in_normalized;
-  for (auto& token : read_added_tokens(root, bpe.vocabulary())) {
-    name(token.content, token.id);
-    special[token.id] = token.special;
-    if (token.normalized) {
-      Text text{token.content, 0, {}};
-      normalize(normalizers, text);
-      token.content = text.bytes;
-      in_normalized.push_back(std::move(token));
-    } else {
-      in_raw.push_back(std::move(token));
+  for (const auto& token : parts.added) {
+    if (token.id >= tokens.size()) {
+      tokens.resize(token.id + size_t{1});
+      special.resize(tokens.size());
     }
+    tokens[token.id] = token.content;
+    special[token.id] = token.special;
+    added[token.content] = token.id;
+    if (!token.normalized) {
+      in_raw.push_back(token);
+      continue;
+    }
+    Text text{token.content, 0, {}, limit_of(token.content.size(), 1 << 12)};
+    normalize(text);
+    in_normalized.push_back(token);
+    in_normalized.back().content = text.bytes;
   }
   raw = AddedTokenFinder(std::move(in_raw));
   normalized = AddedTokenFinder(std::move(in_normalized));
 }
 
-void Tokenizer::Impl::name(const std::string& token, uint32_t id) {
-  ids[token] = id;
-  if (id >= bytes.size()) {
-    bytes.resize(id + size_t{1});
-    special.resize(bytes.size());
-  }
-  // As in `tokenizers`: a token with a character outside the alphabet stands for its own UTF-8.
-  bytes[id] = bytes_of_alphabet(token).value_or(token);
-}
-
-/// emit(id, span of the input) for every token.
+/// emit(id, span of the input, text of an added token as it was matched or null) for every token.
 template <class Emit>
 void Tokenizer::Impl::encode(std::string_view input, const Emit& emit) const {
+  if (input.size() > longest_text) {
+    fail("text to tokenize: {} bytes; at most {}", input.size(), longest_text);
+  }
   if (const auto bad = invalid_utf8(input); bad != std::string_view::npos) {
     fail("text to tokenize: invalid UTF-8 at byte {} of {}", bad, input.size());
   }
-  Bpe::Scratch scratch;
+  Scratch scratch;
   std::vector<Span> words;
   const auto ordinary = [&](Text text) {
     words.assign(1, {0, text.bytes.size()});
-    for (const auto& step : pre_tokenizers) step(text, words);
+    for (const auto& step : parts.pre_tokenizers) step(text, words);
     for (const auto word : words) {
-      bpe.encode(std::string_view(text.bytes).substr(word.begin, word.size()), scratch);
+      parts.model->encode(std::string_view(text.bytes).substr(word.begin, word.size()), scratch);
       for (const auto& piece : scratch.pieces) {
-        emit(piece.id, text.source_of({word.begin + piece.begin, word.begin + piece.end}));
+        emit(piece.id, text.source_of({word.begin + piece.begin, word.begin + piece.end}), nullptr);
       }
     }
   };
   raw.split(input, [&](Span run, const AddedToken* token) {
-    if (token != nullptr) return emit(token->id, run);
-    Text text{std::string(input.substr(run.begin, run.size())), run.begin, {}};
-    normalize(normalizers, text);
-    normalized.split(text.bytes, [&](Span part, const AddedToken* inner) {
-      if (inner != nullptr) return emit(inner->id, text.source_of(part));
-      ordinary(part.size() == text.bytes.size() ? std::move(text) : text.slice(part));
+    const auto part = input.substr(run.begin, run.size());
+    if (token != nullptr) return emit(token->id, run, &part);
+    Text text{std::string(part), run.begin, {}, limit_of(input.size(), 1 << 20)};
+    normalize(text);
+    normalized.split(text.bytes, [&](Span inner, const AddedToken* found) {
+      const auto matched = std::string_view(text.bytes).substr(inner.begin, inner.size());
+      if (found != nullptr) return emit(found->id, text.source_of(inner), &matched);
+      ordinary(inner.size() == text.bytes.size() ? std::move(text) : text.slice(inner));
     });
   });
 }
 
-Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
-  const auto file = (folder / "tokenizer.json").string();
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) fail("{}: cannot be opened; a model folder needs a tokenizer.json", file);
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(stream);
-  } catch (const nlohmann::json::exception& error) {
-    fail("{}: not valid JSON: {}", file, error.what());
+Encoding Tokenizer::Impl::encode_all(std::string_view text, bool wants_special) const {
+  std::vector<Token> found;
+  encode(text, [&](uint32_t id, Span source, const std::string_view* matched) {
+    const Spaces spaces(matched != nullptr ? *matched : tokens[id]);
+    found.push_back({id, source, spaces.leading, spaces.trailing});
+  });
+  parts.post_processor(text, wants_special, found);
+  Encoding encoding;
+  for (const auto& [id, source, leading, trailing] : found) {
+    if (id >= tokens.size()) {
+      fail("the post_processor adds token {}, but there are {}", id, tokens.size());
+    }
+    encoding.ids.push_back(id);
+    encoding.offsets.emplace_back(source.begin, source.end);
   }
+  return encoding;
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   Tokenizer tokenizer;
-  tokenizer.impl_ = std::make_shared<const Impl>(JsonNode{json, file, ""});
+  tokenizer.impl_ = std::make_shared<const Impl>(read_pipeline(folder));
   return tokenizer;
 }
 
 Encoding Tokenizer::encode_with_offsets(std::string_view text) const {
-  Encoding encoding;
-  impl_->encode(text, [&](uint32_t id, Span span) {
-    encoding.ids.push_back(id);
-    encoding.offsets.emplace_back(span.begin, span.end);
-  });
-  return encoding;
+  return impl_->encode_all(text, false);
+}
+
+Encoding Tokenizer::encode_special(std::string_view text) const {
+  return impl_->encode_all(text, true);
 }
 
 std::vector<int64_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int64_t> ids;
-  impl_->encode(text, [&](uint32_t id, Span) { ids.push_back(id); });
+  impl_->encode(text, [&](uint32_t id, Span, const std::string_view*) { ids.push_back(id); });
   return ids;
 }
 
 std::string Tokenizer::decode(const std::vector<int64_t>& ids, bool skip_special) const {
-  std::string bytes;
+  std::vector<std::string> tokens;
   for (const auto id : ids) {
     if (id < 0 || id >= vocab_size() || (skip_special && impl_->special[id])) continue;
-    bytes += impl_->bytes[id];
+    if (!impl_->tokens[id].empty()) tokens.emplace_back(impl_->tokens[id]);
   }
-  return utf8_lossy(bytes);
+  impl_->parts.decoder(tokens);
+  std::string text;
+  for (const auto& token : tokens) text += token;
+  return text;
 }
 
-int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(impl_->bytes.size()); }
+int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(impl_->tokens.size()); }
 
 int64_t Tokenizer::token_id(const std::string& token) const {
-  const auto found = impl_->ids.find(token);
-  return found == impl_->ids.end() ? -1 : found->second;
+  const auto found = impl_->added.find(token);
+  if (found != impl_->added.end()) return found->second;
+  return impl_->parts.model->vocabulary().find(token);
 }
 
 }  // namespace resurface

@@ -59,6 +59,11 @@ int32_t next_code_point(std::string_view text, size_t& position) {
   return c;
 }
 
+size_t character_before(std::string_view text, size_t position) {
+  U8_BACK_1(reinterpret_cast<const uint8_t*>(text.data()), 0, position);
+  return position;
+}
+
 void append_code_point(std::string& text, int32_t code_point) {
   std::array<char, 4> buffer{};
   size_t length = 0;

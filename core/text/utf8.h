@@ -17,6 +17,8 @@ std::string utf8_lossy(std::string_view bytes);
 
 /// Decodes the code point at `position` of valid UTF-8 and moves past it.
 int32_t next_code_point(std::string_view text, size_t& position);
+/// Where the character that ends at `position` (> 0) of valid UTF-8 begins.
+size_t character_before(std::string_view text, size_t position);
 void append_code_point(std::string& text, int32_t code_point);
 
 /// A byte written in the alphabet: printable Latin-1 stands for itself, the rest follow from U+0100

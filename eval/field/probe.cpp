@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/model/generate.h"
 #include "core/run/error.h"
 
 namespace resurface {

@@ -276,6 +276,7 @@ remove:
         self.assertSays(broken("seed: 3", "seed: 3\nseed: 4"), 2, "broken.yaml:4", "seed")
         self.assertSays(broken("languages: [en, zh-Hans]", "languages: [en, fr]"), 1, "'fr'")
         self.assertSays(broken("suites/world/forget.jsonl", "suites/world/none.jsonl"), 1, "none.jsonl")
+        self.assertSays(broken("seed: 3", "seed: 3\nchat: {format: qwem3}"), 2, "'qwem3'", "'qwen3'", "valid formats")
         empty = self.folder / "empty.jsonl"
         empty.write_text("")
         self.assertSays(broken("suites/world/forget.jsonl", str(empty)), 1, "empty.jsonl")
@@ -439,6 +440,19 @@ class Checkpoints(Case):
         weights.unlink()
         self.assertSays(run("inspect", folder), 1, "safetensors")
 
+    def test_other_containers(self):
+        data = ROOT / "tests/data/checkpoint"
+        merged = self.folder / "merged"
+        self.assertEqual(run("convert", data / "adapters/dora", merged).returncode, 0)
+        shown = [json.loads(run("inspect", "--json", path).stdout) for path in (data / "adapters/dora", merged)]
+        self.assertEqual(shown[0]["content_hash"], shown[1]["content_hash"])
+        self.assertIn("base", shown[0])
+        (merged / "model.safetensors").unlink()
+        shutil.copy(data / "pickle/code.bin", merged / "pytorch_model.bin")
+        self.assertSays(run("inspect", merged), 1, "pytorch_model.bin", "'posix.system'", "state_dict()")
+        said = run("convert", data / "adapters/lora", merged, "--base", data / "adapters/gpt2")
+        self.assertSays(said, 1, "is this the base")
+
     def test_lines_that_are_wrong(self):
         self.assertSays(run("score", "--model", MODEL, stdin='{"prompt_ids": [1], "answer_ids": [2]}\n{"oops"\n'),
                         1, ":2")
@@ -583,6 +597,14 @@ class Checkpoints(Case):
                 ("rmu", "L = γ mean_{t ∈ F} ‖h_t - c u‖² / d + α mean_{t ∈ R} ‖h_t - h_t^ref‖² / d"),
                 ("memit", "Δ_l = R_l [(λ C + K Kᵀ)⁻¹ K]ᵀ, R_l = (z* - z) / n_l")):
             self.assertIn(f"\n  {formula}\n", run("methods", name).stdout)
+
+    def test_chat_formats_by_name(self):
+        for command in (["generate", "-p", "x"], ["ask", "-q", "x", "--no-retrieval"], ["score", "-i", "/dev/null"]):
+            result = run(*command, "-m", ROOT / "suites/world", "--chat-format", "qwem3")
+            if command[0] != "score":  # which reads the weights first
+                self.assertSays(result, 2, "'qwem3'", "'qwen3'", "valid formats: plain, chatml")
+            self.assertSays(run(*command, "-m", MODEL, "--thinking", "never"), 2, "--thinking", "empty")
+            self.assertIn("smollm2", run(command[0], "--help").stdout)
 
     def test_every_command_has_help(self):
         for command in ("study", "score", "generate", "index", "ask", "tokenize", "inspect", "convert", "edits",

@@ -1,4 +1,4 @@
-// The packed attention kernel against softmax(q kᵀ / sqrt(d)) v written out in fp64.
+// The packed attention kernel against softmax(q kᵀ · scale) v written out in fp64.
 #include <catch2/catch.hpp>
 
 #include "core/run/error.h"
@@ -34,10 +34,13 @@ at::Tensor reference(const Tensors& t, const Case& c) {
         keys = at::cat({t.prefix_keys[row][g].narrow(0, 0, past), keys});
         values = at::cat({t.prefix_values[row][g].narrow(0, 0, past), values});
       }
-      const at::Tensor future = at::ones({n, past + n}, at::kBool).triu(past + 1);
-      const at::Tensor scores =
-          (at::mm(rows(t.q, h), keys.t()) / std::sqrt(static_cast<double>(c.dim)))
-              .masked_fill(future, -std::numeric_limits<double>::infinity());
+      const at::Tensor everything = at::ones({n, past + n}, at::kBool);
+      at::Tensor hidden = everything.triu(past + 1);
+      if (c.layout.window > 0) hidden = hidden + everything.tril(past - c.layout.window);
+      const double scale =
+          c.layout.scale > 0 ? c.layout.scale : 1 / std::sqrt(static_cast<double>(c.dim));
+      const at::Tensor scores = (at::mm(rows(t.q, h), keys.t()) * scale)
+                                    .masked_fill(hidden, -std::numeric_limits<double>::infinity());
       heads.push_back(at::mm(scores.softmax(1), values));
     }
     all.push_back(at::cat(heads, 1));
@@ -117,7 +120,7 @@ void check(const Case& c, at::ScalarType type, double tolerance) {
 
 TEST_CASE("packed attention and its gradient are the definition's", "[attention]") {
   at::manual_seed(7);
-  const std::vector<Case> cases = {
+  std::vector<Case> cases = {
       make_case({1}, 1, 1, 16),
       make_case({5, 1, 23, 24, 25, 50, 97}, 6, 2, 16),  // around the kernel's blocks of rows
       make_case({130, 15, 16, 17}, 9, 3, 64),
@@ -125,8 +128,16 @@ TEST_CASE("packed attention and its gradient are the definition's", "[attention]
       make_case({3, 1, 40}, 4, 2, 32, {20, 0, 7}),  // prefixes of different lengths, one empty
       make_case({1, 1, 1}, 9, 3, 64, {100, 31, 64}),
   };
+  for (const int64_t window : {1, 17, 64}) {
+    cases.push_back(make_case({5, 97, 24}, 6, 2, 16));
+    cases.push_back(make_case({3, 1, 40}, 4, 2, 32, {20, 0, 70}));
+    for (Case* c : {&cases[cases.size() - 2], &cases.back()}) {
+      c->layout.window = window;
+      c->layout.scale = 0.3;
+    }
+  }
   for (const Case& c : cases) {
-    CAPTURE(c.layout.lengths, c.layout.prefix, c.dim);
+    CAPTURE(c.layout.lengths, c.layout.prefix, c.layout.window, c.dim);
     check(c, at::kFloat, 3e-6);
     check(c, at::kBFloat16, 1e-2);
   }

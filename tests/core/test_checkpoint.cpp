@@ -1,64 +1,21 @@
 #include "core/checkpoint/checkpoint.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <csignal>
 #include <fstream>
 #include <set>
 
 #include "core/checkpoint/convert.h"
 #include "core/checkpoint/inspect.h"
 #include "core/run/error.h"
+#include "core/run/resources.h"
+#include "tests/core/checkpoint_files.h"
 
 using namespace resurface;
 using Catch::Matchers::Contains;
-using Catch::Matchers::EndsWith;
 using nlohmann::json;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// An empty folder, gone at the end of the test.
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "resurface-test-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path operator/(const char* name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write(const fs::path& path, std::string_view bytes) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-std::set<std::string> names_in(const fs::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    names.insert(entry.path().filename().string());
-  }
-  return names;
-}
-
-std::string with_length(const std::string& header, const std::string& data = "") {
-  uint64_t length = header.size();
-  return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
-}
 
 using Tensors = std::vector<std::pair<std::string, at::Tensor>>;
 
@@ -87,218 +44,7 @@ void write_sharded(const fs::path& folder) {
   write(folder / "pytorch_model.bin", "stale");
 }
 
-void same(const at::Tensor& a, const at::Tensor& b) {
-  CHECK(a.scalar_type() == b.scalar_type());
-  CHECK(at::equal(a, b));
-}
-
 }  // namespace
-
-TEST_CASE("safetensors: a file of the Python package reads as its values") {
-  SafetensorsFile file(fs::path(RESURFACE_TEST_DATA) / "checkpoint/python.safetensors");
-  CHECK(file.metadata() == std::map<std::string, std::string>{{"note", "from Python: 台湾"}});
-  REQUIRE(file.tensors().size() == 9);
-  same(file.tensor("double"), at::tensor({0.5, -2.0}, at::kDouble));
-  same(file.tensor("float"), at::arange(6, at::kFloat).view({2, 3}) / 4);
-  same(file.tensor("half"), at::tensor({1.5, -0.25}).to(at::kHalf).view({2, 1}));
-  same(file.tensor("brain"), at::tensor({1.5, -3.0}).to(at::kBFloat16));
-  same(file.tensor("long"), at::scalar_tensor(-(int64_t{1} << 40), at::kLong));
-  same(file.tensor("int"), at::tensor({7, -7}, at::kInt));
-  same(file.tensor("bytes"), at::tensor({0, 127, 255}, at::kByte));
-  same(file.tensor("flags"), at::tensor({1, 0, 1}).to(at::kBool));
-  same(file.tensor("empty"), at::empty({0, 4}));
-  CHECK_THROWS_WITH(file.info("flaot"), Contains("no tensor 'flaot'") && Contains("float"));
-}
-
-TEST_CASE("safetensors: the writer's bytes are those of the Python package") {
-  fs::path golden = fs::path(RESURFACE_TEST_DATA) / "checkpoint/python.safetensors";
-  SafetensorsFile file(golden);
-  Tensors tensors;
-  for (const TensorInfo& t : file.tensors()) tensors.emplace_back(t.name, file.tensor(t.name));
-  Folder folder;
-  write_safetensors(folder / "ours.safetensors", tensors, file.metadata());
-  CHECK(read(folder / "ours.safetensors") == read(golden));
-  CHECK(names_in(folder.path()) == std::set<std::string>{"ours.safetensors"});
-}
-
-TEST_CASE("safetensors: any tensor comes back as it was") {
-  Folder folder;
-  at::Tensor base = at::arange(24, at::kFloat).view({4, 6});
-  Tensors tensors = {{"odd", at::tensor({1, 2, 3}, at::kByte)},  // what follows is not aligned
-                     {"float after odd", base},
-                     {"transposed", base.t()},
-                     {"strided", base.slice(1, 1, 6, 2)},
-                     {"expanded", at::ones({1}).expand({3, 2})},
-                     {"scalar", at::scalar_tensor(2.5)},
-                     {"f8", base.to(at::ScalarType::Float8_e4m3fn)},
-                     {"quote \" and 台湾", at::zeros({1})}};
-  write_safetensors(folder / "x.safetensors", tensors, {});
-  at::Tensor kept;
-  {
-    SafetensorsFile file(folder / "x.safetensors");
-    CHECK(file.metadata().empty());
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      const auto& [name, value] = tensors[i];
-      CHECK(file.tensors()[i].name == name);
-      CHECK(file.tensor(name).sizes() == value.sizes());
-      same(file.tensor(name).to(at::kFloat), value.to(at::kFloat));
-      CHECK(file.tensor(name).scalar_type() == value.scalar_type());
-    }
-    kept = file.tensor("scalar");
-  }
-  CHECK(kept.item<float>() == 2.5f);  // a view keeps the mapping alive
-}
-
-TEST_CASE("safetensors: what cannot be written is refused") {
-  Folder folder;
-  fs::path path = folder / "x.safetensors";
-  at::Tensor t = at::zeros({1});
-  CHECK_THROWS_WITH(write_safetensors(path, {{"a", t}, {"a", t}}),
-                    Contains("'a' would be written twice"));
-  CHECK_THROWS_WITH(write_safetensors(path, {{"a", t.to(at::kComplexFloat)}}),
-                    Contains("ComplexFloat"));
-  CHECK_THROWS_WITH(write_safetensors(path, {{"a", t.to_sparse()}}), Contains("layout Sparse"));
-  CHECK_THROWS_WITH(write_safetensors(path, {{"a", at::Tensor()}}), Contains("'a' is undefined"));
-  CHECK_THROWS_WITH(write_safetensors(path, {{"\xff", t}}), Contains("not valid UTF-8"));
-  CHECK(names_in(folder.path()).empty());
-}
-
-TEST_CASE("safetensors: a failed write leaves the old file and no other") {
-  Folder folder;
-  fs::path path = folder / "x.safetensors";
-  write_safetensors(path, {{"a", at::ones({4})}});
-  std::string before = read(path);
-
-  rlimit old{};
-  ::getrlimit(RLIMIT_FSIZE, &old);
-  auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit small = old;
-  small.rlim_cur = 1 << 20;
-  ::setrlimit(RLIMIT_FSIZE, &small);
-  std::string message;
-  try {
-    write_safetensors(path, {{"a", at::ones({1 << 20})}});
-  } catch (const Error& error) {
-    message = error.what();
-  }
-  ::setrlimit(RLIMIT_FSIZE, &old);
-  std::signal(SIGXFSZ, old_handler);
-
-  CHECK_THAT(message, Contains("x.safetensors: failed writing: File too large"));
-  CHECK(read(path) == before);
-  CHECK(names_in(folder.path()) == std::set<std::string>{"x.safetensors"});
-
-  // An expanded tensor announces more bytes than any disk has, and holds four.
-  at::Tensor huge = at::ones({1}).expand({int64_t{1} << 55});
-  CHECK_THROWS_WITH(write_safetensors(path, {{"a", huge}}), Contains("this disk has"));
-  CHECK(read(path) == before);
-}
-
-TEST_CASE("safetensors: malformed files are refused, saying what is wrong") {
-  Folder folder;
-  fs::path path = folder / "bad.safetensors";
-  auto message = [&](const std::string& bytes) -> std::string {
-    write(path, bytes);
-    try {
-      SafetensorsFile file(path);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
-  auto entry = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
-    return fmt::format(R"({{"dtype":"{}","shape":{},"data_offsets":{}}})", dtype, shape, offsets);
-  };
-  auto one = [&](const std::string& dtype, const std::string& shape, const std::string& offsets,
-                 size_t bytes) {
-    return message(
-        with_length("{\"x\":" + entry(dtype, shape, offsets) + "}", std::string(bytes, '\0')));
-  };
-  REQUIRE(one("F32", "[2]", "[0,8]", 8) == "accepted");
-
-  SECTION("truncated at every length") {
-    std::string whole = read(fs::path(RESURFACE_TEST_DATA) / "checkpoint/python.safetensors");
-    REQUIRE(message(whole) == "accepted");
-    for (size_t n = 0; n < whole.size(); ++n) {
-      INFO(n);
-      CHECK(message(whole.substr(0, n)) != "accepted");
-    }
-    CHECK_THAT(message(""), Contains("0 bytes are too few"));
-    CHECK_THAT(message(whole.substr(0, 100)), Contains("the file has only 92"));
-    CHECK_THAT(message(whole.substr(0, whole.size() - 1)), Contains("lie past the end"));
-    CHECK_THAT(message(whole + "z"), Contains("1 bytes at the end belong to no tensor"));
-  }
-  SECTION("header length") {
-    CHECK_THAT(message(std::string(8, '\xff') + "{}"),
-               Contains("header of 18446744073709551615 bytes"));
-    CHECK_THAT(message(std::string("\x01\xe1\xf5\x05\0\0\0\0", 8) + "{}"),
-               Contains("at most 100000000"));
-  }
-  SECTION("not a JSON object") {
-    CHECK_THAT(message(with_length("")), Contains("not a JSON object"));
-    CHECK_THAT(message(with_length("[]")), Contains("not a JSON object"));
-    CHECK_THAT(message(with_length("{\"x\":")), Contains("not valid JSON"));
-    CHECK_THAT(message(with_length("{\"\xff\":1}")), Contains("not valid JSON"));
-    CHECK_THAT(message(with_length("{\"x\":[[[[[]]]]]}")), Contains("nested too deep"));
-    CHECK_THAT(message(with_length("{\"x\":3}")),
-               Contains("tensor 'x': expected an object, got number"));
-  }
-  SECTION("repeated keys") {
-    std::string x = "\"x\":" + entry("U8", "[0]", "[0,0]");
-    CHECK_THAT(message(with_length("{" + x + "," + x + "}")),
-               Contains("'x' is in the header twice"));
-    CHECK_THAT(message(with_length(
-                   R"({"x":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})")),
-               Contains("'dtype' is in the header twice"));
-  }
-  SECTION("fields") {
-    CHECK_THAT(message(with_length(R"({"x":{"dtype":"U8","shape":[0]}})")),
-               Contains("'data_offsets' is missing"));
-    CHECK_THAT(
-        message(with_length(R"({"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"y":1}})")),
-        Contains("unknown key 'y'"));
-    CHECK_THAT(message(with_length(R"({"x":{"dtype":3,"shape":[0],"data_offsets":[0,0]}})")),
-               Contains("dtype: expected a string, got 3"));
-    CHECK_THAT(message(with_length(R"({"__metadata__":{"a":1}})")),
-               Contains("__metadata__: 'a': expected a string"));
-    CHECK_THAT(message(with_length(R"({"__metadata__":"a"})")), Contains("expected an object"));
-    CHECK_THAT(one("Q4", "[2]", "[0,8]", 8), Contains("unknown dtype 'Q4'; known: F64, F32"));
-  }
-  SECTION("shape") {
-    CHECK_THAT(one("F32", "[-2]", "[0,8]", 8),
-               Contains("shape: expected a whole number") && Contains("got -2"));
-    CHECK_THAT(one("F32", "[2.0]", "[0,8]", 8), Contains("got 2.0"));
-    CHECK_THAT(one("F32", "2", "[0,8]", 8), Contains("shape: expected a list, got 2"));
-    CHECK_THAT(one("F32", "[18446744073709551615]", "[0,8]", 8),
-               Contains("got 18446744073709551615"));
-    CHECK_THAT(one("F32", "[99999999999999999999999]", "[0,8]", 8),
-               Contains("shape: expected a whole number"));
-    CHECK_THAT(one("F32", "[4611686018427387904,4]", "[0,0]", 0), Contains("overflow 64 bits"));
-    CHECK_THAT(
-        one("F32", "[8, 16]", "[0,480]", 480),
-        EndsWith("tensor 'x': expected 512 bytes (shape [8, 16], F32), data_offsets give 480"));
-  }
-  SECTION("offsets") {
-    CHECK_THAT(one("F32", "[2]", "[0,16]", 8),
-               Contains("lie past the end: the file holds 8 bytes"));
-    CHECK_THAT(one("F32", "[2]", "[8,0]", 8), Contains("end before they begin"));
-    CHECK_THAT(one("F32", "[2]", "[-8,0]", 8), Contains("data_offsets: expected a whole number"));
-    CHECK_THAT(one("F32", "[2]", "[0]", 8), Contains("expected [begin, end]"));
-    CHECK_THAT(one("F32", "[2]", "[4,12]", 12),
-               Contains("4 bytes before tensor 'x' belong to no tensor"));
-    auto two = [&](const std::string& a, const std::string& b, size_t bytes) {
-      return message(
-          with_length("{\"a\":" + entry("U8", "[4]", a) + ",\"b\":" + entry("U8", "[4]", b) + "}",
-                      std::string(bytes, '\0')));
-    };
-    CHECK(two("[4,8]", "[0,4]", 8) == "accepted");
-    CHECK_THAT(two("[0,4]", "[2,6]", 6), Contains("tensors 'a' and 'b' overlap by 2 bytes"));
-    CHECK_THAT(two("[0,4]", "[0,4]", 4), Contains("overlap by 4 bytes"));
-    CHECK_THAT(two("[0,4]", "[6,10]", 10), Contains("2 bytes before tensor 'b'"));
-  }
-  CHECK_THROWS_WITH(SafetensorsFile(folder / "none"), Contains("No such file"));
-  CHECK_THROWS_WITH(SafetensorsFile(folder.path()), Contains("not a regular file"));
-}
 
 TEST_CASE("checkpoint: shards read as one, and the hash does not see them") {
   Folder folder;
@@ -412,8 +158,19 @@ TEST_CASE("checkpoint: broken folders are refused, saying what is missing") {
     fs::remove(dir / "model.safetensors.index.json");
     fs::remove(dir / "model-00001-of-00002.safetensors");
     fs::remove(dir / "model-00002-of-00002.safetensors");
-    CHECK_THROWS_WITH(Checkpoint::open(dir),
-                      Contains("neither model.safetensors") && Contains("pytorch_model.bin"));
+    fs::remove(dir / "pytorch_model.bin");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("neither model.safetensors"));
+    write(dir / "m.gguf", "GGUF");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("m.gguf") && Contains("resurface convert"));
+    write(dir / "a.bin", "x");
+    write(dir / "b.pt", "x");
+    write(dir / "training_args.bin", "x");
+    fs::remove(dir / "m.gguf");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("it has a.bin, b.pt: name the file"));
+    fs::remove(dir / "a.bin");
+    fs::remove(dir / "b.pt");
+    write(dir / "consolidated.safetensors", "x");
+    CHECK_THROWS_WITH(Checkpoint::open(dir), Contains("it has consolidated.safetensors: name"));
   }
   SECTION("a missing shard") {
     fs::remove(dir / "model-00002-of-00002.safetensors");
@@ -462,9 +219,9 @@ TEST_CASE("checkpoint: convert changes dtypes and shards, values as far as the d
   CHECK_THROWS_WITH(convert_checkpoint(folder / "large", folder / "half", {.dtype = at::kHalf}),
                     Contains("'w': its values do not fit F16"));
   CHECK(!fs::exists(folder / "half"));
-  write(folder / "m.gguf", "GGUF");
-  CHECK_THROWS_WITH(convert_checkpoint(folder / "m.gguf", folder / "x", {}),
-                    Contains("gguf_to_hf.py"));
+  CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / "x", {.q8_0 = true}),
+                    Contains("name one (.gguf)"));
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "in", folder / "one"), Contains("is no adapter"));
   CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / "x", {.dtype = at::kLong}),
                     Contains("Long"));
 }
@@ -484,49 +241,76 @@ TEST_CASE("checkpoint: inspect counts") {
   CHECK(report["content_hash"] == Checkpoint::open(folder / "in").content_hash());
 }
 
-TEST_CASE("adapter: written and read back as peft has it") {
+TEST_CASE("checkpoint: what torch.save wrote opens, hashes the same and is saved as safetensors") {
   Folder folder;
-  fs::path dir = folder / "adapter";
-  std::vector<AdapterTensor> tensors = {
-      {"model.layers.0.self_attn.q_proj", at::randn({4, 8}), at::randn({6, 4})},
-      {"model.layers.1.mlp.down_proj", at::randn({4, 3}), at::randn({8, 4})}};
-  write_adapter(dir, "some/base", tensors, 4, 8);
-  SafetensorsFile file(dir / "adapter_model.safetensors");
-  CHECK(file.contains("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"));
-  CHECK(file.contains("base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"));
-  json config = json::parse(read(dir / "adapter_config.json"));
-  CHECK(config["r"] == 4);
-  CHECK(config["peft_type"] == "LORA");
-  CHECK(config["base_model_name_or_path"] == "some/base");
-  CHECK(config["target_modules"] ==
-        json{"model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"});
+  const fs::path data = fs::path(RESURFACE_TEST_DATA) / "checkpoint/pickle";
+  const SafetensorsFile state(data / "state.safetensors");
+  Tensors tensors;
+  for (const TensorInfo& t : state.tensors()) tensors.emplace_back(t.name, state.tensor(t.name));
+  write_checkpoint(folder / "plain", {{"model_type", "llama"}}, tensors);
+  const std::string hash = Checkpoint::open(folder / "plain").content_hash();
 
-  int64_t rank = 0;
-  double alpha = 0;
-  auto back = read_adapter(dir, rank, alpha);
-  CHECK(rank == 4);
-  CHECK(alpha == 8);
-  REQUIRE(back.size() == 2);
-  for (size_t i = 0; i < 2; ++i) {
-    CHECK(back[i].linear == tensors[i].linear);
-    same(back[i].a, tensors[i].a);
-    same(back[i].b, tensors[i].b);
-  }
-  auto with = [&](const char* key, const json& value) {
-    json changed = config;
-    changed[key] = value;
-    write(dir / "adapter_config.json", changed.dump());
-    read_adapter(dir, rank, alpha);
+  write(folder / "bin" / "config.json", "{\"model_type\": \"llama\"}");
+  write(folder / "bin" / "pytorch_model.bin", read(data / "legacy.bin"));
+  write(folder / "bin" / "optimizer.pt", "other state");
+  const Checkpoint bin = Checkpoint::open(folder / "bin");
+  CHECK(bin.content_hash() == hash);
+  CHECK(Checkpoint::open(folder / "bin" / "pytorch_model.bin").content_hash() == hash);
+  bin.save_with(folder / "saved", {{"scalar", at::scalar_tensor(7.0)}});
+  CHECK(names_in(folder / "saved") == std::set<std::string>{"config.json", "model.safetensors"});
+  const Checkpoint saved = Checkpoint::open(folder / "saved");
+  same(saved.tensor("turned"), state.tensor("turned"));
+  same(saved.tensor("scalar"), at::scalar_tensor(7.0));
+
+  // One file of any name beside the config, and shards.
+  fs::rename(folder / "bin" / "pytorch_model.bin", folder / "bin" / "weights.pt");
+  CHECK(Checkpoint::open(folder / "bin").content_hash() == hash);
+  fs::rename(folder / "bin" / "weights.pt", folder / "bin" / "pytorch_model-00001-of-00002.bin");
+  write(folder / "bin" / "pytorch_model-00002-of-00002.bin", read(data / "training.pt"));
+  json map = json::object();
+  for (const TensorInfo& t : state.tensors()) map[t.name] = "pytorch_model-00001-of-00002.bin";
+  for (const char* name : {"half", "brain"}) map[name] = "pytorch_model-00002-of-00002.bin";
+  const auto index = [&] {
+    write(folder / "bin" / "pytorch_model.bin.index.json",
+          json{{"metadata", {{"total_size", 1}}}, {"weight_map", map}}.dump());
   };
-  with("use_rslora", true);
-  CHECK(alpha == Approx(16));  // alpha / sqrt(4) = 16 / 4
-  CHECK_THROWS_WITH(with("use_dora", true), Contains("lora_magnitude_vector"));
-  CHECK_THROWS_WITH(with("rank_pattern", {{"q_proj", 2}}), Contains("rank_pattern"));
-  CHECK_THROWS_WITH(with("peft_type", "IA3"), Contains("expected peft_type \"LORA\", got \"IA3\""));
-  CHECK_THROWS_WITH(with("r", 2), Contains("expected lora_A [2, in]"));
-  CHECK_THROWS_WITH(with("lora_alpha", "x"), Contains("lora_alpha: expected a number above 0"));
-  fs::remove(dir / "adapter_config.json");
-  CHECK_THROWS_WITH(read_adapter(dir, rank, alpha), Contains("adapter_config.json is missing"));
-  CHECK_THROWS_WITH(write_adapter(folder / "wrong", "b", tensors, 3, 8),
-                    Contains("expected A [3, in]"));
+  index();
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "bin"),
+                    Contains("holds tensor 'half', which is listed for"));
+  write(folder / "bin" / "pytorch_model-00002-of-00002.bin", read(data / "state.bin"));
+  for (const TensorInfo& t : state.tensors()) map[t.name] = "pytorch_model-00002-of-00002.bin";
+  map["fp8"] = map["wide"] = "pytorch_model-00002-of-00002.bin";
+  index();
+  const Checkpoint sharded = Checkpoint::open(folder / "bin");
+  sharded.save_with(folder / "shards", {});
+  CHECK(names_in(folder / "shards") == std::set<std::string>{"config.json",
+                                                             "model-00002-of-00002.safetensors",
+                                                             "model.safetensors.index.json"});
+  CHECK(Checkpoint::open(folder / "shards").content_hash() == sharded.content_hash());
+  fs::remove(folder / "bin" / "pytorch_model-00002-of-00002.bin");
+  CHECK_THROWS_WITH(Checkpoint::open(folder / "bin"),
+                    Contains("shard pytorch_model-00002-of-00002.bin is missing"));
+  convert_checkpoint(folder / "plain", folder / "fp16", {.dtype = at::kHalf});
+  CHECK(Checkpoint::open(folder / "fp16").tensor("double").scalar_type() == at::kHalf);
+}
+
+TEST_CASE("checkpoint: what was copied out of a file is not held twice") {
+  Folder folder;
+  constexpr int64_t count = 8, bytes = 8 << 20;
+  Tensors tensors;
+  for (int64_t i = 0; i < count; ++i) {
+    tensors.emplace_back(fmt::format("w{}", i), at::full({bytes / 4}, static_cast<double>(i)));
+  }
+  write_checkpoint(folder / "c", {{"model_type", "llama"}}, tensors);
+  tensors.clear();
+  const Checkpoint checkpoint = Checkpoint::open(folder / "c");
+  if (!reset_peak_memory()) return;
+  const int64_t before = peak_memory();
+  std::vector<at::Tensor> loaded;
+  for (const TensorInfo& t : checkpoint.tensors()) {
+    loaded.push_back(checkpoint.tensor(t.name).clone());
+  }
+  CHECK(loaded[3][5].item<float>() == 3);
+  CHECK(checkpoint.tensor("w3")[5].item<float>() == 3);  // read anew
+  CHECK(peak_memory() - before < (count + 2) * bytes);
 }

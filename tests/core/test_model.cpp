@@ -1,8 +1,10 @@
 // The decoder against transformers (scripts/golden_model.py) and against itself by other roads.
 #include <catch2/catch.hpp>
 #include <fstream>
+#include <set>
 
 #include "core/checkpoint/checkpoint.h"
+#include "core/model/generate.h"
 #include "core/model/model.h"
 #include "core/run/error.h"
 #include "core/tensor/ops.h"
@@ -127,6 +129,78 @@ TEST_CASE("generation stops, samples and repeats itself", "[model]") {
   CHECK(generate(model, prompts, narrow) == generate(model, prompts, {.max_tokens = 12}));
 }
 
+TEST_CASE("generation: log-probs, how it ended, repetition and thresholds", "[model]") {
+  const Golden g = golden("tied");
+  const Model model = Model::load(data / "tied");
+  const auto prompts = prompts_of(g.examples);
+  const auto answers = continue_prompts(model, prompts, {.max_tokens = 8, .logprobs = true});
+  for (size_t i = 0; i < prompts.size(); ++i) {  // scored again, without a cache
+    CHECK(answers[i].ids == g.greedy[i]);
+    CHECK_FALSE(answers[i].stopped);
+    const std::vector<Example> one = {{.prompt = prompts[i], .answer = answers[i].ids}};
+    const at::NoGradGuard no_grad;
+    const at::Tensor want = model.token_logprob(pack(std::span<const Example>(one)));
+    CHECK(distance(want, at::tensor(at::ArrayRef<double>(answers[i].logprob), at::kDouble)) < 1e-4);
+  }
+  const auto two = [](const std::vector<int64_t>& ids) { return ids.size() == 2; };
+  const auto cut = continue_prompts(model, prompts, {.max_tokens = 8, .stops = two});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    CHECK(cut[i].ids == std::vector<int64_t>(g.greedy[i].begin(), g.greedy[i].begin() + 2));
+    CHECK(cut[i].stopped);
+  }
+
+  // The penalty as its formula, step by step without a cache.
+  constexpr double kPenalty = 1.7;
+  const auto varied = generate(model, prompts, {.max_tokens = 8, .repetition_penalty = kPenalty});
+  std::vector<int64_t> text = prompts[0];
+  const at::NoGradGuard no_grad;
+  for (const int64_t chosen : varied[0]) {
+    at::Tensor row =
+        model.logits(model.hidden(pack_sequences(std::vector<std::vector<int64_t>>{text})))
+            .select(0, -1);
+    row = row.clone();
+    for (const int64_t id : std::set<int64_t>(text.begin(), text.end())) {
+      const auto score = row[id].item<double>();
+      row[id] = score < 0 ? score * kPenalty : score / kPenalty;
+    }
+    CHECK(row.argmax().item<int64_t>() == chosen);
+    text.push_back(chosen);
+  }
+  CHECK(varied != g.greedy);
+  // Nothing but the likeliest token is as likely as the likeliest.
+  CHECK(generate(model, prompts, {.max_tokens = 8, .temperature = 1, .min_p = 1}) == g.greedy);
+}
+
+TEST_CASE("generation_config.json is obeyed, and what is not implemented refused", "[model]") {
+  const fs::path folder = fs::temp_directory_path() / fmt::format("resurface-gen-{}", getpid());
+  fs::create_directories(folder);
+  const auto read = [&](const nlohmann::json& config) {
+    std::ofstream(folder / "config.json") << R"({"eos_token_id": 9})";
+    std::ofstream(folder / "generation_config.json") << config.dump();
+    GenerateOptions options;
+    read_generation_config(folder, options);
+    return options;
+  };
+  const auto warm = read({{"do_sample", true},
+                          {"temperature", 0.6},
+                          {"top_p", 0.95},
+                          {"repetition_penalty", 1.1},
+                          {"max_new_tokens", 7},
+                          {"eos_token_id", {3, 4}},
+                          {"num_beams", 1},
+                          {"penalty_alpha", nullptr}});
+  CHECK(warm.temperature == 0.6);
+  CHECK(warm.top_k == 50);  // transformers' own default
+  CHECK(warm.top_p == 0.95);
+  CHECK(warm.repetition_penalty == 1.1);
+  CHECK(warm.max_tokens == 7);
+  CHECK(warm.stop_ids == std::vector<int64_t>{3, 4, 9});
+  CHECK(read({{"temperature", 0.6}}).temperature == 0);  // does not sample
+  CHECK_THROWS_WITH(read({{"num_beams", 4}}),
+                    Catch::Contains("generation_config.json") && Catch::Contains("num_beams"));
+  fs::remove_all(folder);
+}
+
 TEST_CASE("the forward pass resumes at any block", "[model]") {
   for (const at::Device device : devices()) {
     const Golden g = golden("untied-llama3");
@@ -184,13 +258,7 @@ TEST_CASE("a cached prefix changes neither values nor gradients", "[model]") {
     const auto index = [&](const std::vector<int64_t>& v) {
       return at::tensor(at::IntArrayRef(v), at::kLong).to(device);
     };
-    KvCache cache;
-    cache.lengths.assign(full.size(), 0);
-    for (int64_t l = 0; l < model.layers(); ++l) {
-      cache.keys.push_back(
-          at::zeros({5, model.config().kv_heads, 32, model.config().head_dim}, at::device(device)));
-      cache.values.push_back(at::zeros_like(cache.keys.back()));
-    }
+    KvCache cache = model.empty_cache(std::ssize(full), 32);
     {
       at::NoGradGuard no_grad;
       model.hidden(pack_sequences(head, device), {.first = first,
@@ -366,8 +434,7 @@ TEST_CASE("config.json: what is not implemented is refused by name", "[model]") 
   refuse("hidden_act", "relu", "relu");
   refuse("hidden_size", "big", "hidden_size");
   refuse("num_key_value_heads", 3, "multiple");
-  refuse("rope_scaling", {{"rope_type", "yarn"}, {"factor", 2}}, "yarn");
-  refuse("quantization_config", {{"quant_method", "gptq"}}, "gptq");
+  refuse("rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2}}, "dynamic");
   refuse("vocab_size", nullptr, "vocab_size");
 }
 

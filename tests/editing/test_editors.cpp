@@ -30,7 +30,7 @@ std::vector<EditExample> three_edits() {
 }
 
 at::Tensor weight_of(const Model& model, int64_t layer) {
-  return model.parameter(edited_parameter(layer));
+  return model.parameter(edited_parameter(model, layer));
 }
 
 at::Tensor product(const Delta& delta) {
@@ -290,7 +290,8 @@ TEST_CASE("FT: the target gets likelier within the bound, and training stops whe
   };
   const double before = nll({});
   const auto file = ft_m(settings, model, edits, none);
-  CHECK(file.deltas.at(0).parameter == edited_parameter(3));  // 0.66 * 4 rounds to 3
+  CHECK(file.deltas.at(0).parameter ==
+        "model.layers.3.mlp.down_proj.weight");  // 0.66 * 4 rounds to 3
   CHECK(nll(file) < before);
   CHECK(product(file.deltas[0]).abs().max().item<double>() == Approx(0.02).epsilon(1e-6));
   CHECK(file.measures.at(2).steps == 25);

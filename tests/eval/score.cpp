@@ -1,3 +1,4 @@
+#include "core/model/generate.h"
 #include "eval/score.h"
 
 #include <catch2/catch.hpp>

@@ -106,7 +106,7 @@ at::Tensor logits_by_hand(const Model& model, const Batch& batch) {
     const at::Tensor q = normed.mm(wide(block + "self_attn.q_proj.weight").t());
     const at::Tensor k = normed.mm(wide(block + "self_attn.k_proj.weight").t());
     // q·k of a pair at distance t: each half-split pair of numbers turned by t times its frequency.
-    const auto frequencies = c.rope.inverse_frequencies(c.head_dim);
+    const auto frequencies = c.rope->inverse_frequencies(c.head_dim);
     const int64_t half = c.head_dim / 2, share = c.heads / c.kv_heads;
     for (int64_t h = 0; h < c.heads; ++h) {
       double most = -1e30;

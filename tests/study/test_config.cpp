@@ -57,6 +57,17 @@ TEST_CASE("how a removal trains", "[config]") {
                     Catch::Contains("take muon") && Catch::Contains(".yaml:4"));
 }
 
+TEST_CASE("the chat format stands in the resolved config where it is not the checkpoint's",
+          "[config]") {
+  CHECK_FALSE(load("{method: npo}").resolved().contains("chat"));
+  const StudyConfig asked = load("{method: npo}\nchat: {format: qwen3, thinking: \"off\"}");
+  CHECK(asked.chat.format == "qwen3");
+  CHECK(asked.resolved()["chat"]["thinking"] == "off");
+  CHECK_THROWS_WITH(load("{method: npo}\nchat: {thinking: never}"),
+                    Catch::Contains("thinking") && Catch::Contains("empty"));
+  CHECK_THROWS_WITH(load("{method: npo}\nchat: {formats: plain}"), Catch::Contains("formats"));
+}
+
 TEST_CASE("the attack's later settings leave no trace in keys at their defaults", "[config]") {
   const auto json = key_json(AttackSettings{});
   for (const char* later : {"warmup", "weight_decay", "folds", "optimizer"}) {

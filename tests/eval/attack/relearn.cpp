@@ -416,7 +416,7 @@ TEST_CASE("The attack finds lines that are hidden, not gone") {
   auto hidden = implanted.clone();
   {
     at::NoGradGuard no_grad;
-    hidden.block(1).down.weight.neg_();
+    hidden.block(1).mlp.down.weight.neg_();
   }
   auto settings = quick();
   settings.reach = {"full"};

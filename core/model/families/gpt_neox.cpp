@@ -1,0 +1,63 @@
+// GPT-NeoX and Pythia (arXiv 2204.06745, 2304.01373): attention and MLP side by side, a quarter of
+// each head turns; queries, keys and values in one tensor, head after head.
+#include "core/model/families.h"
+
+namespace resurface {
+namespace {
+
+ModelConfig read(const ConfigReader& config) {
+  ModelConfig c = read_common(config);
+  c.norm = NormKind::layer;
+  c.norm_eps = config.get<double>("layer_norm_eps", 1e-5);
+  c.parallel = config.get<bool>("use_parallel_residual", true);
+  c.activation = read_activation(config, "hidden_act", "gelu");
+  c.gated = false;
+  if (config.has("rotary_emb_base")) c.rope->theta = config.get<double>("rotary_emb_base");
+  const double share = config.has("rope_parameters")
+                           ? config.at("rope_parameters").get<double>("partial_rotary_factor", 0.25)
+                           : config.get<double>("rotary_pct", 0.25);
+  c.rope->dims = static_cast<int64_t>(static_cast<double>(c.head_dim) * share);
+  c.qkv_bias = c.output_bias = config.get<bool>("attention_bias", true);
+  c.mlp_bias = true;
+  return c;
+}
+
+Place place(const ModelConfig& c, const std::string& parameter) {
+  static constexpr std::pair<const char*, const char*> names[] = {
+      {"lm_head", "embed_out"},
+      {"model.embed_tokens", "gpt_neox.embed_in"},
+      {"model.norm", "gpt_neox.final_layer_norm"},
+      {"model.layers.", "gpt_neox.layers."},
+      {"self_attn.o_proj", "attention.dense"},
+      {"mlp.up_proj", "mlp.dense_h_to_4h"},
+      {"mlp.down_proj", "mlp.dense_4h_to_h"}};
+  Place place{.name = renamed(parameter, names)};
+  int64_t part = 0;
+  for (const char* one : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
+    const auto at = place.name.find(one);
+    if (at != std::string::npos) {
+      place.name.replace(at, std::string_view(one).size(), "attention.query_key_value");
+      place.groups = c.heads;
+      place.begin = part * c.head_dim;
+      place.rows = c.head_dim;
+    }
+    ++part;
+  }
+  return place;
+}
+
+/// Older files carry the causal mask.
+bool ignored(const ModelConfig&, const std::string& tensor) {
+  return tensor.ends_with(".attention.bias") || tensor.ends_with(".attention.masked_bias");
+}
+
+}  // namespace
+
+extern const Family gpt_neox_family;
+const Family gpt_neox_family = {.name = "gpt_neox",
+                                .architectures = {"GPTNeoXForCausalLM"},
+                                .read = read,
+                                .place = place,
+                                .ignored = ignored};
+
+}  // namespace resurface
