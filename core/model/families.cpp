@@ -50,6 +50,24 @@ bool beyond_last_layer(const ModelConfig& config, const std::string& tensor) {
   return layer_of(tensor) >= config.layers;
 }
 
+bool causal_mask(const ModelConfig&, const std::string& tensor) {
+  return tensor.ends_with(".attn.bias") || tensor.ends_with(".attn.masked_bias");
+}
+
+void part_of_fused(Place& place, std::string_view fused, int64_t groups, int64_t rows) {
+  int64_t part = 0;
+  for (const std::string_view one : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
+    if (const auto at = place.name.find(one); at != std::string::npos) {
+      place.name.replace(at, one.size(), fused);
+      place.groups = groups;
+      place.begin = part * rows;
+      place.rows = rows;
+      return;
+    }
+    ++part;
+  }
+}
+
 at::Tensor Place::of(const at::Tensor& stored) const {
   const at::Tensor turned = transposed && stored.dim() == 2 ? stored.t() : stored;
   if (rows == 0) return turned;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -95,6 +96,13 @@ const Family& family_of(const ModelConfig& config);
 int64_t layer_of(const std::string& name);
 /// Family::ignored of layers that predict further tokens.
 bool beyond_last_layer(const ModelConfig& config, const std::string& tensor);
+
+/// Family::ignored of the causal masks that older GPT-2 and GPT-J files carry.
+bool causal_mask(const ModelConfig& config, const std::string& tensor);
+
+/// Of a query, key or value projection: puts `place` into the tensor `fused`, which holds the three
+/// one after another, `rows` of each, in each of `groups`. Leaves any other parameter's alone.
+void part_of_fused(Place& place, std::string_view fused, int64_t groups, int64_t rows);
 
 /// `name` with each `first` in it replaced by its `second`, one after another.
 std::string renamed(std::string name,

@@ -40,22 +40,8 @@ Place place(const ModelConfig& c, const std::string& parameter) {
       {"mlp.down_proj", "mlp.c_proj"}};
   Place place{.name = renamed(parameter, names),
               .transposed = parameter.find("_proj.") != parameter.npos};
-  int64_t part = 0;
-  for (const char* one : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
-    const auto at = place.name.find(one);
-    if (at != std::string::npos) {
-      place.name.replace(at, std::string_view(one).size(), "attn.c_attn");
-      place.begin = part * c.hidden_size;
-      place.rows = c.hidden_size;
-    }
-    ++part;
-  }
+  part_of_fused(place, "attn.c_attn", 1, c.hidden_size);
   return place;
-}
-
-/// Older files carry the causal mask.
-bool ignored(const ModelConfig&, const std::string& tensor) {
-  return tensor.ends_with(".attn.bias") || tensor.ends_with(".attn.masked_bias");
 }
 
 }  // namespace
@@ -65,6 +51,6 @@ const Family gpt2_family = {.name = "gpt2",
                             .architectures = {"GPT2LMHeadModel"},
                             .read = read,
                             .place = place,
-                            .ignored = ignored};
+                            .ignored = causal_mask};
 
 }  // namespace resurface

@@ -32,17 +32,7 @@ Place place(const ModelConfig& c, const std::string& parameter) {
       {"mlp.up_proj", "mlp.dense_h_to_4h"},
       {"mlp.down_proj", "mlp.dense_4h_to_h"}};
   Place place{.name = renamed(parameter, names)};
-  int64_t part = 0;
-  for (const char* one : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
-    const auto at = place.name.find(one);
-    if (at != std::string::npos) {
-      place.name.replace(at, std::string_view(one).size(), "attention.query_key_value");
-      place.groups = c.heads;
-      place.begin = part * c.head_dim;
-      place.rows = c.head_dim;
-    }
-    ++part;
-  }
+  part_of_fused(place, "attention.query_key_value", c.heads, c.head_dim);
   return place;
 }
 

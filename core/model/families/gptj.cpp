@@ -38,11 +38,6 @@ Place place(const ModelConfig&, const std::string& parameter) {
   return {.name = renamed(parameter, names)};
 }
 
-/// Older files carry the causal mask.
-bool ignored(const ModelConfig&, const std::string& tensor) {
-  return tensor.ends_with(".attn.bias") || tensor.ends_with(".attn.masked_bias");
-}
-
 }  // namespace
 
 extern const Family gptj_family;
@@ -50,6 +45,6 @@ const Family gptj_family = {.name = "gptj",
                             .architectures = {"GPTJForCausalLM"},
                             .read = read,
                             .place = place,
-                            .ignored = ignored};
+                            .ignored = causal_mask};
 
 }  // namespace resurface

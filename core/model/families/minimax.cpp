@@ -89,17 +89,7 @@ Place place(const ModelConfig& c, const std::string& parameter) {
   if (layer < 0 || !c.is_linear(layer)) return place;
   static constexpr std::pair<const char*, const char*> output[] = {{"o_proj", "out_proj"}};
   place.name = renamed(place.name, output);
-  int64_t part = 0;
-  for (const char* one : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
-    const auto at = place.name.find(one);
-    if (at != std::string::npos) {
-      place.name.replace(at, std::string_view(one).size(), "self_attn.qkv_proj");
-      place.groups = c.heads;
-      place.begin = part * c.head_dim;
-      place.rows = c.head_dim;
-    }
-    ++part;
-  }
+  part_of_fused(place, "self_attn.qkv_proj", c.heads, c.head_dim);
   return place;
 }
 
