@@ -67,8 +67,8 @@ void run_ask(Options options, const Globals& globals) {
       options.questions.push_back(text_of(row, "question"));
     });
   }
-  const Tokenizer tokenizer = Tokenizer::load(options.model);
-  const ChatFormat chat = ChatFormat::load(options.model, options.format);
+  const Tokenizer tokenizer = Tokenizer::load(text_folder(options.model));
+  const ChatFormat chat = ChatFormat::load(text_folder(options.model), options.format);
   options.ask.generate.stop_ids = end_ids(options.model);
   const Model model = globals.load_model(options.model);
 

@@ -83,12 +83,12 @@ Command add_edits(CLI::App& app) {
   add_edit(shower);
 
   auto* applier = add("apply", "write the edited checkpoint to --out");
-  add_model(*applier, options->model);
+  add_model(*applier, options->model)->check(CLI::ExistingDirectory);
   add_edit(applier);
   add_force(applier, "also on another checkpoint than it was made for");
 
   auto* undoer = add("undo", "write the checkpoint as it was before its last edit to --out");
-  add_model(*undoer, options->model);
+  add_model(*undoer, options->model)->check(CLI::ExistingDirectory);
   add_force(undoer, "also when the checkpoint has changed since; nothing is promised then");
 
   auto* merger = add("merge", "one edit file with the sum of several, to --out");

@@ -49,7 +49,7 @@ bool stopped(const Tokenizer& tokenizer, const std::vector<int64_t>& ids,
 /// What the checkpoint asks for, and what the command line asks for in its place.
 GenerateOptions options_of(const Options& options) {
   GenerateOptions all;
-  read_generation_config(options.model, all);
+  read_generation_config(text_folder(options.model), all);
   const auto take = [](const auto& asked, auto& into) {
     if (asked) into = *asked;
   };
@@ -65,10 +65,11 @@ GenerateOptions options_of(const Options& options) {
 }
 
 void run_generate(Options options, const Globals& globals) {
-  Tokenizer tokenizer = Tokenizer::load(options.model);
+  const auto folder = text_folder(options.model);
+  Tokenizer tokenizer = Tokenizer::load(folder);
   std::optional<ChatFormat> chat;
   if (options.chat || options.format != ChatSettings{}) {
-    chat = ChatFormat::load(options.model, options.format);
+    chat = ChatFormat::load(folder, options.format);
   }
   GenerateOptions how = options_of(options);
   if (chat) {
@@ -85,7 +86,9 @@ void run_generate(Options options, const Globals& globals) {
     };
   }
   auto encode = [&](const std::string& text) {
-    auto ids = tokenizer.encode(chat ? chat->prompt({{"user", text}}) : text);
+    // A chat format prints its own begin-of-text token.
+    auto ids =
+        chat ? tokenizer.encode(chat->prompt({{"user", text}})) : tokenizer.encode_prompt(text);
     if (ids.empty()) fail("the prompt has no tokens");
     return ids;
   };
@@ -180,11 +183,14 @@ Command add_generate(CLI::App& app) {
   parser->footer(
       "With --prompt the text is printed, with --input each line comes back with \"text\", "
       "\"ids\"\n"
-      "(before --stop cuts the text) and how it ended, \"stop\" or \"length\". What is not given "
-      "is\n"
-      "what the checkpoint's generation_config.json says, and only then the value in brackets. "
-      "The\n"
-      "checkpoint's end tokens always end.");
+      "(before --stop cuts the text) and how it ended, \"stop\" or \"length\". Outside a chat "
+      "format "
+      "a\n"
+      "prompt gets the special tokens that the tokenizer puts before a text (Gemma's and Llama's "
+      "<bos>).\n"
+      "What is not given is what the checkpoint's generation_config.json says, and only then the "
+      "value\n"
+      "in brackets. The checkpoint's end tokens always end.");
   return {parser, [options](const Globals& globals) { run_generate(*options, globals); }};
 }
 

@@ -95,7 +95,9 @@ Command add_remove(CLI::App& app) {
       ->check(CLI::ExistingFile);
   parser->add_option("overrides", options->overrides,
                      "settings instead of those in the file, for example data.items=5");
-  add_model(*parser, options->model)->description("the checkpoint that has what is to be removed");
+  add_model(*parser, options->model)
+      ->description("HF folder of the checkpoint that has what is to be removed")
+      ->check(CLI::ExistingDirectory);
   parser->add_option("--only", options->only, "names of the removals to make (default all)")
       ->delimiter(',');
   parser->add_option("--store", options->store,

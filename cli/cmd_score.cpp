@@ -22,7 +22,9 @@ struct Options {
 class RowReader {
  public:
   RowReader(const Options& options, const ModelConfig& config)
-      : folder_(options.model), vocabulary_(config.vocab_size), context_(config.context) {
+      : folder_(text_folder(options.model)),
+        vocabulary_(config.vocab_size),
+        context_(config.context) {
     if (options.chat || options.format != ChatSettings{}) {
       chat_ = ChatFormat::load(folder_, options.format);
     }
@@ -50,11 +52,13 @@ class RowReader {
     if (row.contains(id_field)) return ids_of(row[id_field], id_field, vocabulary_);
     if (!row.contains(field))
       fail("missing field '{}' (text) or '{}' (token ids)", field, id_field);
-    std::string text = text_of(row, field);
-    if (field == "prompt" && chat_) text = chat_->prompt({{"user", text}});
+    const std::string text = text_of(row, field);
     // Opened when first needed: ids can be scored of a model that has no tokenizer.
     if (!tokenizer_) tokenizer_ = Tokenizer::load(folder_);
-    return tokenizer_->encode(text);
+    if (field != "prompt") return tokenizer_->encode(text);
+    // A chat format prints its own begin-of-text token.
+    return chat_ ? tokenizer_->encode(chat_->prompt({{"user", text}}))
+                 : tokenizer_->encode_prompt(text);
   }
 
   std::filesystem::path folder_;
@@ -113,7 +117,10 @@ Command add_score(CLI::App& app) {
       "Each line comes back with \"logprob\" (nats, summed over the answer), \"tokens\", \"exact\" "
       "(every\n"
       "token is the model's first choice), \"exact_memorization\" and \"extraction_strength\".\n"
-      "Text is encoded as given, prompt and answer apart; nothing is added to the answer.");
+      "Prompt and answer are encoded apart. A prompt outside a chat format gets the special "
+      "tokens\n"
+      "that the tokenizer puts before a text (Gemma's and Llama's <bos>); nothing is added to the "
+      "answer.");
   return {parser, [options](const Globals& globals) { run_score(*options, globals); }};
 }
 

@@ -14,7 +14,7 @@ struct Options {
 };
 
 void tokenize(const Options& options, const Globals& globals) {
-  Tokenizer tokenizer = Tokenizer::load(options.model);
+  Tokenizer tokenizer = Tokenizer::load(text_folder(options.model));
   Output output(globals.out);
   for_each_json_line(options.input, [&](const nlohmann::ordered_json& value, int64_t) {
     check_interrupted();

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/checkpoint/checkpoint.h"
 #include "core/run/device.h"
 #include "core/run/error.h"
 #include "core/run/files.h"
@@ -46,10 +47,16 @@ CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const st
 }
 
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model) {
-  return command.add_option("-m,--model", model, "HF folder of the checkpoint")
-      ->type_name("DIR")
+  return command
+      .add_option("-m,--model", model,
+                  "HF folder, one of its weight files, or a PEFT adapter's folder")
+      ->type_name("PATH")
       ->required()
-      ->check(CLI::ExistingDirectory);
+      ->check(CLI::ExistingPath);
+}
+
+std::filesystem::path text_folder(const std::filesystem::path& model) {
+  return checkpoint_file(model, "tokenizer_config.json").parent_path();
 }
 
 void add_chat(CLI::App& command, ChatSettings& settings) {

@@ -64,8 +64,12 @@ class Output {
 
 /// --input: a file, or stdin by default.
 CLI::Option* add_input(CLI::App& command, std::filesystem::path& input, const std::string& what);
-/// --model, which must be a folder.
+/// --model: whatever Checkpoint::open takes.
 CLI::Option* add_model(CLI::App& command, std::filesystem::path& model);
+
+/// The folder whose tokenizer, chat format and generation_config.json go with a checkpoint: that of
+/// the weights, an adapter's where it has a tokenizer, or else its base's.
+std::filesystem::path text_folder(const std::filesystem::path& model);
 
 /// --chat-format and what else says how a conversation is rendered.
 void add_chat(CLI::App& command, ChatSettings& settings);

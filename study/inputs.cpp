@@ -38,10 +38,15 @@ Suite select(Suite suite, const DataSettings& data, const fs::path& path, const 
 std::string hash_start(const fs::path& folder, bool weights, const ChatSettings& settings,
                        const ChatFormat& chat) {
   Hasher hasher;
-  for (const char* name :
-       {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
+  const auto add = [&](const char* name) {
     if (fs::exists(folder / name)) hasher.add(name).add(hash_file(folder / name));
-  }
+  };
+  add("config.json");
+  for (const char* name : kTextFiles) add(name);
+  // Read only where tokenizer_config.json does not list the tokens (core/text/chat_files.cpp).
+  const fs::path config = folder / "tokenizer_config.json";
+  const bool complete = fs::exists(config) && read_json(config).contains("added_tokens_decoder");
+  if (!complete) add("special_tokens_map.json");
   // What the files do not say: another format, and a template's date.
   if (settings != ChatSettings{} || chat.dated()) {
     hasher.add("chat").add(to_json(settings).dump());

@@ -100,13 +100,15 @@ const Artifact& Workshop::base() {
         const Model model = Model::random(
             inputs_.model, derive_seed(static_cast<uint64_t>(config_.seed), "weights"));
         model.save(folder / "model");
-        for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json",
-                                 "special_tokens_map.json", "chat_template.jinja"}) {
+        const auto take = [&](const char* name) {
           const fs::path file = inputs_.start / name;
           if (fs::exists(file)) {
             fs::copy_file(file, folder / "model" / name, fs::copy_options::overwrite_existing);
           }
-        }
+        };
+        take("config.json");
+        take("special_tokens_map.json");
+        for (const char* name : kTextFiles) take(name);
         return StageCost{};
       });
   return base_.emplace(

@@ -1,5 +1,6 @@
 #include "core/text/tokenizer.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "core/text/pipeline.h"
@@ -167,6 +168,16 @@ Encoding Tokenizer::encode_with_offsets(std::string_view text) const {
 
 Encoding Tokenizer::encode_special(std::string_view text) const {
   return impl_->encode_all(text, true);
+}
+
+std::vector<int64_t> Tokenizer::encode_prompt(std::string_view text) const {
+  const auto own = encode(text);
+  auto all = encode_special(text).ids;
+  const auto begin = std::search(all.begin(), all.end(), own.begin(), own.end());
+  const auto before = begin - all.begin();
+  if (before <= std::ssize(own) && std::equal(all.begin(), begin, own.begin())) return own;
+  all.resize(static_cast<size_t>(before) + own.size());
+  return all;
 }
 
 std::vector<int64_t> Tokenizer::encode(std::string_view text) const {

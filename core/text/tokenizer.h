@@ -2,6 +2,7 @@
 // tiktoken's file as Kimi-K2 and Qwen ship it. What is not implemented is refused by name.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -20,6 +21,12 @@ struct Encoding {
   std::vector<std::pair<int64_t, int64_t>> offsets;  ///< bytes of the UTF-8 input
 };
 
+/// Files of an HF folder that say how text becomes tokens and a conversation text; beside them
+/// there may be an old special_tokens_map.json.
+inline constexpr std::array kTextFiles = {"tokenizer.json",      "tokenizer_config.json",
+                                          "chat_template.jinja", "tokenizer.model",
+                                          "tiktoken.model",      "qwen.tiktoken"};
+
 class Tokenizer {
  public:
   /// `folder` holds tokenizer.json, or tiktoken.model, qwen.tiktoken or tokenizer.model (the first
@@ -34,6 +41,9 @@ class Tokenizer {
   /// adds bos and eos as tokenizer_config.json's add_bos_token and add_eos_token say (without them:
   /// bos).
   Encoding encode_special(std::string_view text) const;
+  /// A text that goes on: begun with the special tokens that encode_special puts before it (Gemma's
+  /// and Llama's <bos>), once where the text writes them itself, and without those behind it.
+  std::vector<int64_t> encode_prompt(std::string_view text) const;
   /// Bytes that are not valid UTF-8 become U+FFFD, as in `tokenizers`.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
 
