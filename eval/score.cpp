@@ -101,7 +101,7 @@ Rows score_rows(const Model& model, Batch batch, const SharedPrefix& prefix) {
     const auto logits = model.logits(hidden.narrow(0, begin, count));
     const auto targets = batch.targets.narrow(0, begin, count);
     logprob.push_back(chosen_logprob(logits, targets).to(at::kFloat));
-    right.push_back(logits.argmax(1) == targets);
+    right.push_back(likeliest(logits) == targets);
   }
   return {at::cat(logprob).cpu(), at::cat(right).cpu()};
 }

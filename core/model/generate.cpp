@@ -4,6 +4,7 @@
 
 #include "core/checkpoint/folder.h"
 #include "core/model/families.h"
+#include "core/tensor/ops.h"
 
 namespace resurface {
 namespace {
@@ -18,7 +19,7 @@ int64_t sample(at::Tensor scores, const std::vector<int64_t>& before,
         0, seen,
         at::where(old.lt(0), old * options.repetition_penalty, old / options.repetition_penalty));
   }
-  if (options.temperature <= 0) return scores.argmax().item<int64_t>();
+  if (options.temperature <= 0) return likeliest(scores.unsqueeze(0)).item<int64_t>();
   scores = scores / options.temperature;
   if (options.top_k > 0 && options.top_k < scores.size(0)) {
     const at::Tensor kth = std::get<0>(scores.topk(options.top_k)).min();

@@ -2,6 +2,7 @@
 // reads the logits twice, backward reads them once and writes their gradient.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/tensor/lanes.h"
@@ -14,15 +15,41 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
+// Sixteen of everything, so that loops are vector code, and a sum of many terms stays exact.
+constexpr int64_t lanes = 16;
+
+template <class T>
+float highest_of(const T* row, int64_t size) {
+  float high[lanes];
+  for (float& x : high) x = load(row[0]);
+  int64_t j = 0;
+  for (; j + lanes <= size; j += lanes) {
+    for (int64_t k = 0; k < lanes; ++k) {
+      const float x = load(row[j + k]);
+      high[k] = x > high[k] ? x : high[k];
+    }
+  }
+  for (; j < size; ++j) high[0] = std::max(high[0], load(row[j]));
+  return *std::max_element(high, high + lanes);
+}
+
+/// The first place of the highest.
+template <class T>
+int64_t place_of_highest(const T* row, int64_t size) {
+  const float highest = highest_of(row, size);
+  int64_t j = 0;
+  for (; j + lanes <= size; j += lanes) {
+    int there = 0;
+    for (int64_t k = 0; k < lanes; ++k) there |= load(row[j + k]) == highest;
+    if (there) break;
+  }
+  while (j < size && load(row[j]) != highest) ++j;
+  return j < size ? j : 0;  // none: the row is NaN
+}
+
 template <class T>
 float log_sum_exp(const T* row, int64_t size) {
-  float highest = load(row[0]);
-  for (int64_t j = 1; j < size; ++j) {
-    const float x = load(row[j]);
-    highest = x > highest ? x : highest;
-  }
-  // Sixteen sums, so that the loop is vector code and a sum of many terms stays exact.
-  constexpr int64_t lanes = 16;
+  const float highest = highest_of(row, size);
   float sums[lanes] = {};
   int64_t j = 0;
   for (; j + lanes <= size; j += lanes) {
@@ -86,6 +113,23 @@ struct ChosenLogprob : Function<ChosenLogprob> {
 };
 
 }  // namespace
+
+at::Tensor likeliest(const at::Tensor& logits) {
+  const auto type = logits.scalar_type();
+  if (!logits.is_cpu() || (type != at::kFloat && type != at::kBFloat16)) return logits.argmax(1);
+  const at::Tensor in = logits.contiguous();
+  const int64_t rows = in.size(0), size = in.size(1);
+  at::Tensor ids = at::empty({rows}, at::kLong);
+  auto* out = ids.mutable_data_ptr<int64_t>();
+  dispatch(type, [&](auto tag) {
+    using T = decltype(tag);
+    const T* x = in.const_data_ptr<T>();
+    at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = place_of_highest(x + i * size, size);
+    });
+  });
+  return ids;
+}
 
 at::Tensor chosen_logprob(const at::Tensor& logits, const at::Tensor& ids) {
   const auto type = logits.scalar_type();

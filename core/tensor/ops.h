@@ -33,6 +33,10 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 /// vocab], ids [M] int64.
 at::Tensor chosen_logprob(const at::Tensor& logits, const at::Tensor& ids);
 
+/// The id of each row's highest logit, the first of equal ones: [M] int64. logits [M, vocab]. What
+/// argmax gives, which on a CPU takes longer over a large vocabulary than the head's product.
+at::Tensor likeliest(const at::Tensor& logits);
+
 /// Rows of x picked by `pick` [P], whose gradient flows back by `back` [N] rather than by a
 /// scatter-add: right wherever each row of x is *used* at most once, at picked row back[n]; other
 /// picked rows (padding) must receive no gradient.

@@ -4,6 +4,7 @@
 
 #include "core/model/generate.h"
 #include "core/run/error.h"
+#include "core/tensor/ops.h"
 
 namespace resurface {
 namespace {
@@ -28,7 +29,7 @@ TokenScores score_rows(const Model& model, const Batch& batch, bool distribution
     const auto count = std::min(chunk, hidden.size(0) - begin);
     const auto logits = model.logits(hidden.narrow(0, begin, count)).to(at::kFloat);
     const auto targets = batch.targets.narrow(0, begin, count).unsqueeze(1);
-    argmax.push_back(logits.argmax(1));
+    argmax.push_back(likeliest(logits));
     logprob.push_back(logits.gather(1, targets).squeeze(1) - logits.logsumexp(1));
     if (!distribution) continue;
     const auto log_p = logits.to(at::kDouble).log_softmax(1);

@@ -41,6 +41,21 @@ TEST_CASE("Log-probs of chosen tokens, and their gradients") {
   }
 }
 
+TEST_CASE("The likeliest token is the first of the highest logits") {
+  for (const auto device : devices()) {
+    for (const auto type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      for (const int64_t size : {1, 7, 16, 33, 1000}) {
+        at::manual_seed(static_cast<uint64_t>(size));
+        // Few values, so that most rows have their highest several times.
+        const auto logits = at::randint(-4, 3, {50, size}).to(type).to(device);
+        const auto found = likeliest(logits).cpu();
+        CHECK(found.equal(logits.cpu().to(at::kDouble).argmax(1)));
+        CHECK(found.equal(likeliest(logits.to(at::kFloat) - 100).cpu()));
+      }
+    }
+  }
+}
+
 TEST_CASE("A logit that is not a number makes its own row's log-prob one, and no other") {
   auto logits = at::zeros({3, 40});
   logits[1][33] = std::nan("");
