@@ -274,6 +274,10 @@ at::Tensor Checkpoint::tensor(const std::string& name) const {
   fail("{}: no tensor '{}'{}", folder_.string(), name, did_you_mean(name, names));
 }
 
+void Checkpoint::release(const at::Tensor& part) const {
+  for (const TensorFile& file : files_) file.release(part);
+}
+
 std::string Checkpoint::content_hash() const {
   std::vector<TensorSource> sources;
   for (const TensorInfo& t : tensors()) {

@@ -57,6 +57,9 @@ class Checkpoint {
   void save_with(const std::filesystem::path& folder,
                  const std::map<std::string, at::Tensor>& replaced) const;
 
+  /// TensorFile::release in whichever file the part lies.
+  void release(const at::Tensor& part) const;
+
  private:
   Checkpoint() = default;
   void open_weights(const std::filesystem::path& path);

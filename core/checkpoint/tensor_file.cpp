@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 
 #include "core/checkpoint/contents.h"
 #include "core/run/error.h"
@@ -94,6 +95,17 @@ at::Tensor TensorFile::tensor(const std::string& name) const {
     contents->file.release(begin, bytes);
   };
   return at::from_blob(const_cast<char*>(data), t.shape, strides, done, t.dtype);
+}
+
+void TensorFile::release(const at::Tensor& part) const {
+  const auto bytes = contents_->file.bytes();
+  const auto* data = static_cast<const char*>(part.const_data_ptr());
+  const std::less_equal<> before;
+  if (!part.is_contiguous() || !before(bytes.data(), data) ||
+      !before(data + part.nbytes(), bytes.data() + bytes.size())) {
+    return;
+  }
+  contents_->file.release(static_cast<uint64_t>(data - bytes.data()), part.nbytes());
 }
 
 }  // namespace resurface

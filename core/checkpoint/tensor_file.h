@@ -39,6 +39,9 @@ class TensorFile {
   /// A view of the mapped bytes where they are aligned. Read-only: clone before writing. It keeps
   /// the mapping alive.
   at::Tensor tensor(const std::string& name) const;
+  /// Gives back the memory of a contiguous part of such a view, which has been copied; what else is
+  /// passed is left alone.
+  void release(const at::Tensor& part) const;
 
   struct Contents;
 

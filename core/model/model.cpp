@@ -68,7 +68,8 @@ void Model::register_parameters() {
 
 Model Model::load(const std::filesystem::path& folder, at::Device device, at::ScalarType dtype) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
-  Model model(read_model_config(checkpoint.config(), (checkpoint.folder() / "config.json").string()));
+  Model model(
+      read_model_config(checkpoint.config(), (checkpoint.folder() / "config.json").string()));
   const ModelConfig& config = model.config_;
   const std::string embedding = place_of(config, "model.embed_tokens.weight").name;
   model.bare_ = !checkpoint.contains(embedding) && checkpoint.contains(without_stem(embedding));
@@ -85,7 +86,14 @@ Model Model::load(const std::filesystem::path& folder, at::Device device, at::Sc
           fail("{}: tensor '{}' has shape [{}], config.json makes '{}' [{}]", folder.string(),
                place.name, fmt::join(stored.sizes(), ", "), name, fmt::join(shape, ", "));
         }
-        place.shaped(slot).copy_(part);
+        // Piece by piece: an embedding may be half of the model, which is not to lie here twice.
+        constexpr int64_t kElements = 8 << 20;
+        const int64_t rows = std::max<int64_t>(1, kElements * part.size(0) / part.numel());
+        const auto from = part.split(rows), to = place.shaped(slot).split(rows);
+        for (size_t i = 0; i < from.size(); ++i) {
+          to[i].copy_(from[i]);
+          checkpoint.release(from[i]);
+        }
         used.insert(place.name);
       });
   const auto ignored = family_of(config).ignored;
