@@ -37,7 +37,9 @@ file(GLOB _torch_openmp "${Torch_ROOT}/lib/libgomp*.so*")
 if(NOT _torch_openmp)
   message(FATAL_ERROR "No OpenMP runtime (libgomp*.so*) in ${Torch_ROOT}/lib")
 endif()
-target_compile_options(resurface_torch INTERFACE -fopenmp)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU") # clang would bring a runtime of its own; it only builds the fuzzer
+  target_compile_options(resurface_torch INTERFACE -fopenmp)
+endif()
 target_link_libraries(resurface_torch INTERFACE ${_torch_openmp})
 # libtorch_cpu.so names CUDA libraries that it opens only when a GPU is used.
 target_link_options(resurface_torch INTERFACE -Wl,--allow-shlib-undefined)

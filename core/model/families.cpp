@@ -170,7 +170,7 @@ ModelConfig read_common(const ConfigReader& config) {
   c.vocab_size = config.positive("vocab_size");
   c.hidden_size = config.positive("hidden_size");
   c.intermediate_size = config.positive("intermediate_size");
-  c.layers = config.positive("num_hidden_layers");
+  c.layers = config.count("num_hidden_layers");
   c.heads = config.positive("num_attention_heads");
   c.kv_heads = config.positive("num_key_value_heads", c.heads);
   c.head_dim = config.positive("head_dim", c.hidden_size / c.heads);

@@ -2,11 +2,13 @@
 // file in families/ and one line in the table of families.cpp; docs/adding-a-family.md shows how.
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -25,23 +27,29 @@ struct ConfigReader {
   template <class T>
   T get(const std::string& key) const {
     if (!has(key)) fail("{}: '{}' is missing", where, key);
+    const nlohmann::json& value = json[key];
+    // What becomes of a real number that no integer can hold is undefined.
+    const bool whole = !std::is_same_v<T, int64_t> || value.is_number_integer() ||
+                       (value.is_number_float() && value == std::floor(value.get<double>()) &&
+                        std::abs(value.get<double>()) < 9e15);
     try {
-      return json[key].get<T>();
+      if (whole) return value.get<T>();
     } catch (const nlohmann::json::exception&) {
-      fail("{}: '{}' has the wrong type: {}", where, key, json[key].dump());
     }
+    fail("{}: '{}' has the wrong type: {}", where, key, value.dump());
   }
   template <class T>
   T get(const std::string& key, T otherwise) const {
     return has(key) ? get<T>(key) : otherwise;
   }
-  int64_t positive(const std::string& key) const {
-    const auto value = get<int64_t>(key);
-    if (value <= 0) fail("{}: '{}' is {}, expected a positive number", where, key, value);
-    return value;
-  }
+  int64_t positive(const std::string& key) const { return between(key, int64_t{1} << 24); }
   int64_t positive(const std::string& key, int64_t otherwise) const {
     return has(key) ? positive(key) : otherwise;
+  }
+  /// How many of something that is made one by one: layers, experts.
+  int64_t count(const std::string& key) const { return between(key, 4096); }
+  int64_t count(const std::string& key, int64_t otherwise) const {
+    return has(key) ? count(key) : otherwise;
   }
   /// Refuses the checkpoint unless `key` is absent or has the one value that is implemented.
   template <class T>
@@ -54,6 +62,16 @@ struct ConfigReader {
   ConfigReader at(const std::string& key) const {
     if (!json[key].is_object()) fail("{}: '{}' must be an object", where, key);
     return {json[key], where + ": " + key};
+  }
+
+ private:
+  /// A number above 0. A lying file is refused before it asks for gigabytes.
+  int64_t between(const std::string& key, int64_t most) const {
+    const auto value = get<int64_t>(key);
+    if (value <= 0 || value > most) {
+      fail("{}: '{}' is {}, expected a positive number of at most {}", where, key, value, most);
+    }
+    return value;
   }
 };
 

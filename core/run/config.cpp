@@ -4,6 +4,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
@@ -11,6 +12,7 @@
 
 #include "core/run/files.h"
 #include "core/run/nearest.h"
+#include "core/text/utf8.h"
 
 namespace resurface {
 namespace {
@@ -178,6 +180,12 @@ Config Config::load(const std::filesystem::path& path, const std::vector<std::st
 
 Config::Node Config::parse_node(const std::string& text, std::shared_ptr<const std::string> origin,
                                 bool positions) {
+  if (const size_t bad = invalid_utf8(text); bad != std::string::npos) {
+    const std::string_view before(text.data(), bad);
+    const auto line = static_cast<int>(std::ranges::count(before, '\n')) + 1;
+    const auto column = static_cast<int>(bad - (before.rfind('\n') + 1)) + 1;
+    throw ConfigError(place(*origin, positions ? line : 0, column) + ": not UTF-8");
+  }
   std::istringstream stream(text);
   Builder builder(origin, positions);
   try {

@@ -123,6 +123,7 @@ TEST_CASE("config refuses duplicate keys, broken YAML, second documents and miss
         "x.yaml:3:1: key 'stop' is given twice (first at x.yaml:1:1)");
   CHECK_THAT(error_of("seeds: [1, 2\nlora: 3\n"),
              Catch::StartsWith("x.yaml:2:") && Catch::Contains("not valid YAML"));
+  CHECK(error_of("stop: 1\nlora: \xE4\n") == "x.yaml:2:7: not UTF-8");
   CHECK_THAT(error_of("stop: 1\n---\nstop: 0\n"), Catch::Contains("a second document"));
   CHECK_THAT(error_of("? [a, b]\n: 1\n"), Catch::Contains("a key must be plain text"));
   CHECK_THAT(message_of([] { Config::load("/nowhere/x.yaml"); }),

@@ -89,6 +89,27 @@ TEST_CASE("families: transformers 5 writes the same settings in other words", "[
   }
 }
 
+TEST_CASE("families: sizes that no model has are refused", "[families]") {
+  std::ifstream stream(data / "llama" / "config.json");
+  const auto good = nlohmann::json::parse(stream);
+  const auto said = [&](const char* key, const nlohmann::json& value) {
+    auto config = good;
+    config[key] = value;
+    try {
+      read_model_config(config, "config.json");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(said("num_hidden_layers", 2.0).empty());
+  CHECK_THAT(said("num_hidden_layers", 1e300), Catch::Contains("'num_hidden_layers' has the wrong"));
+  CHECK_THAT(said("num_hidden_layers", 2.5), Catch::Contains("'num_hidden_layers' has the wrong"));
+  CHECK_THAT(said("num_hidden_layers", 1 << 20), Catch::Contains("at most 4096"));
+  CHECK_THAT(said("vocab_size", int64_t{1} << 40), Catch::Contains("'vocab_size' is 1099511627776"));
+  CHECK_THAT(said("hidden_size", 0), Catch::Contains("'hidden_size' is 0"));
+}
+
 TEST_CASE("families: gradients", "[families]") {
   for (const at::Device device : devices()) {
     for (const auto& name : variants()) {

@@ -31,7 +31,7 @@ ModelConfig read_deepseek(const ConfigReader& config) {
   }
   if (config.get<int64_t>("n_routed_experts", 0) == 0) return c;
   Experts e;
-  e.count = config.positive("n_routed_experts");
+  e.count = config.count("n_routed_experts");
   e.per_token = config.positive("num_experts_per_tok");
   e.width = config.positive("moe_intermediate_size");
   e.shared = config.get<int64_t>("n_shared_experts", 0) * e.width;

@@ -9,7 +9,7 @@ ModelConfig read(const ConfigReader& config) {
   ModelConfig c;
   c.vocab_size = config.positive("vocab_size");
   c.hidden_size = config.positive("n_embd");
-  c.layers = config.positive("n_layer");
+  c.layers = config.count("n_layer");
   c.heads = c.kv_heads = config.positive("n_head");
   c.head_dim = c.hidden_size / c.heads;
   c.intermediate_size = config.positive("n_inner", 4 * c.hidden_size);

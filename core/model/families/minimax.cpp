@@ -9,7 +9,7 @@ namespace {
 ModelConfig read_both(const ConfigReader& config) {
   ModelConfig c = read_common(config);
   Experts e;
-  e.count = config.positive("num_local_experts");
+  e.count = config.count("num_local_experts");
   e.per_token = config.positive("num_experts_per_tok");
   e.width = c.intermediate_size;
   e.normalise = true;

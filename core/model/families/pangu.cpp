@@ -18,7 +18,7 @@ ModelConfig read_pro(const ConfigReader& config) {
   ModelConfig c = read_common(config);
   c.qkv_bias = c.output_bias = true;
   Experts e;
-  e.count = config.positive("num_experts");
+  e.count = config.count("num_experts");
   e.per_token = e.groups = config.positive("num_experts_per_tok");
   e.width = config.positive("moe_intermediate_size");
   e.shared = config.get<int64_t>("shared_expert_intermediate_size", 0);

@@ -14,7 +14,7 @@ ModelConfig read(const ConfigReader& config) {
     c.windows.assign(static_cast<size_t>(c.layers), config.get<int64_t>("sliding_window", 4096));
   }
   Experts e;
-  e.count = config.positive("num_experts", config.positive("num_local_experts", 128));
+  e.count = config.count("num_experts", config.count("num_local_experts", 128));
   e.per_token = config.positive("num_experts_per_tok", 8);
   e.width = config.positive("moe_intermediate_size", 768);
   e.normalise = config.get<bool>("norm_topk_prob", false);
