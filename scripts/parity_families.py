@@ -127,7 +127,8 @@ def tiny(build, folder, tested):
 
 def continued(build, folder, prompts, chat):
     """Greedy continuations by `resurface generate`, as ids."""
-    out = run([build / "resurface", "generate", "--model", folder, "--max-tokens", 24, "--temperature", 0] +
+    # In fp32, as transformers: where two tokens are nearly as likely, bf16 may choose the other.
+    out = run([build / "resurface", "--dtype", "fp32", "generate", "--model", folder, "--max-tokens", 24, "--greedy"] +
               (["--chat"] if chat else []), "".join(json.dumps(dict(prompt=p)) + "\n" for p in prompts))
     return [json.loads(line)["ids"] for line in out.decode().splitlines()]
 
@@ -161,7 +162,7 @@ def real(build, folder):
         agree = 0
         for prompt, ids in zip(PROMPTS, mine):
             start = (tokenizer.apply_chat_template([dict(role="user", content=prompt)], add_generation_prompt=True)
-                     if chat else tokenizer(prompt, add_special_tokens=False)["input_ids"])
+                     if chat else tokenizer(prompt)["input_ids"])
             wanted = theirs(start)
             while wanted and wanted[-1] in ends:  # ours end before the end token
                 wanted.pop()

@@ -107,6 +107,17 @@ def byte_alphabet():
     return {byte: chr(byte) for byte in same} | {byte: chr(256 + i) for i, byte in enumerate(rest)}
 
 
+def bytes_without_token(reference):
+    """Bytes that a byte-level tokenizer lacks a token for (SmolLM2 has none for 0x1D) and leaves out. `tokenizers` then
+    adds up the lengths of the tokens that are there, so that all offsets behind such a byte lie too far to the left;
+    ours do not, and these strings' offsets are not compared."""
+    state = json.loads(reference.to_str())
+    if '"ByteLevel"' not in json.dumps(state["pre_tokenizer"]) or state["model"].get("unk_token"):
+        return set()
+    vocabulary = state["model"].get("vocab", {})
+    return {byte for byte, letter in byte_alphabet().items() if letter not in vocabulary}
+
+
 def run(binary, model, lines, *flags):
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as got:
         given.writelines(json.dumps(line) + "\n" for line in lines)
@@ -146,8 +157,10 @@ def check(model, args, count, real, points):
     print(f"{model}: {len(real)} real and {len(strings) - len(real)} made strings, {sum(map(len, ids))} tokens")
     ours = run(args.binary, model, strings, "--offsets")
     good = compare("ids", strings, [row["ids"] for row in ours], ids)
-    good &= compare("offsets", strings, [in_characters(t, row["offsets"]) for t, row in zip(strings, ours)],
-                    [e.offsets for e in expected])
+    without = bytes_without_token(reference)
+    whole = [i for i, text in enumerate(strings) if not without or without.isdisjoint(text.encode())]
+    good &= compare("offsets", [strings[i] for i in whole],
+                    [in_characters(strings[i], ours[i]["offsets"]) for i in whole], [expected[i].offsets for i in whole])
     some = strings[:: max(1, len(strings) // 20_000)]
     good &= compare("ids with special tokens", some, run(args.binary, model, some, "--special"),
                     [e.ids for e in reference.encode_batch(some)])
