@@ -46,11 +46,12 @@ void inspect(const Options& options, const Globals& globals) {
                               cost.at("tokens").dump()));
     for (const auto& site : model.at("edit_sites")) {
       line("edit site",
-           site.at("parameter").is_null()
-               ? fmt::format("{}: routed experts alone, {} .. {}", site.at("layer").dump(),
-                             plain(site.at("experts")[0]), plain(site.at("experts")[1]))
-               : fmt::format("{}: {}, keys of {}", site.at("layer").dump(),
-                             plain(site.at("stored")), site.at("key_width").dump()));
+           fmt::format("{}: {}, keys of {}{}", site.at("layer").dump(), plain(site.at("stored")),
+                       site.at("key_width").dump(),
+                       site.contains("experts")
+                           ? fmt::format(" for each of {} experts that the subjects choose",
+                                         site.at("experts").dump())
+                           : ""));
     }
   }
   for (const auto& [dtype, held] : report.at("dtypes").items()) {

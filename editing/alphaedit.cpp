@@ -30,17 +30,22 @@ K_p: the keys of earlier batches, where they are `sequential`
 
 EditFile alphaedit(const AlphaEditSettings& settings, const Model& model,
                    std::span<const EditExample> edits, Statistics& statistics) {
-  const Spread how{.layers = edited_layers(settings.layers, model)};
-  std::map<int64_t, at::Tensor> protected_keys;  // [d_ff, m] of each layer
+  const auto layers = edited_layers(settings.layers, model);
+  // Of each layer those of earlier batches, [key width, n], with where these were edited.
+  std::map<int64_t, std::vector<std::pair<EditSite, at::Tensor>>> protected_keys;
   return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
-    return spread(current, batch, how, settings.value, [&](int64_t layer, const at::Tensor& keys) {
-      auto& earlier = protected_keys[layer];
-      const auto all = earlier.defined() ? at::cat({keys, earlier}, 1) : keys;
-      if (settings.order.sequential) earlier = all;
-      const auto basis = statistics.null_space(layer, settings.threshold);
-      const auto projected = basis.mm(basis.t().mm(all));
+    const Spread how{.sites = edited_sites(current, layers, batch)};
+    statistics.prepare(how.sites);
+    const auto directions = [&](const EditSite& site, const at::Tensor& keys) {
+      auto& earlier = protected_keys[site.layer];
+      std::vector<at::Tensor> all = {keys};
+      for (const auto& [where, known] : earlier) all.push_back(keys_at(site, where, known));
+      if (settings.order.sequential) earlier.emplace_back(site, keys);
+      const auto basis = statistics.null_space(site, settings.threshold);
+      const auto projected = basis.mm(basis.t().mm(at::cat(all, 1)));
       return ridge_inverse(projected, settings.l2).narrow(1, 0, keys.size(1));
-    });
+    };
+    return spread(current, batch, how, settings.value, directions);
   });
 }
 

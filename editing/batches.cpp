@@ -27,12 +27,6 @@ int64_t edited_layer(int64_t layer, double share, const Model& model) {
   if (layer >= model.layers()) {
     fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
   }
-  if (model.config().key_width(layer) == 0) {
-    fail(
-        "editing: layer {} has routed experts alone, no projection that every token goes through; "
-        "name a layer with a dense MLP or a shared expert",
-        layer);
-  }
   return layer;
 }
 
@@ -47,14 +41,6 @@ std::vector<int64_t> edited_layers(std::vector<int64_t> layers, const Model& mod
   }
   for (const int64_t layer : layers) edited_layer(layer, 0, model);
   return layers;
-}
-
-std::string edited_parameter(const Model& model, int64_t layer) {
-  return model.block(layer).mlp.down.name + ".weight";
-}
-
-at::Tensor edited_weight(const Model& model, int64_t layer) {
-  return model.parameter(edited_parameter(model, layer)).detach().to(at::kCPU, at::kDouble);
 }
 
 }  // namespace resurface

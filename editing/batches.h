@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "core/model/model.h"
 #include "core/run/settings.h"
 #include "editing/editor.h"
 #include "editing/requests.h"
+#include "editing/site.h"
 
 namespace resurface {
 
@@ -39,11 +39,5 @@ int64_t edited_layer(int64_t layer, double share, const Model& model);
 /// `layers` in ascending order; empty: those from 1/8 to 1/4 of the depth (4 .. 8 of 32, as for the
 /// 7B models). Throws Error for a layer that the model does not have or that is named twice.
 std::vector<int64_t> edited_layers(std::vector<int64_t> layers, const Model& model);
-
-/// The projection whose input is a layer's key: "model.layers.5.mlp.down_proj.weight", of a mixture
-/// of experts "model.layers.5.mlp.shared_experts.down_proj.weight".
-std::string edited_parameter(const Model& model, int64_t layer);
-/// Its value, fp64 on the host.
-at::Tensor edited_weight(const Model& model, int64_t layer);
 
 }  // namespace resurface

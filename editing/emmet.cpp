@@ -29,14 +29,16 @@ EditFile emmet(const EmmetSettings& settings, const Model& model,
                std::span<const EditExample> edits, Statistics& statistics) {
   const int64_t layer = edited_layer(settings.layer, 0.16, model);
   return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
-    const auto kv = keys_and_values(current, layer, batch, settings.value);
+    const EditSite site = edited_site(current, layer, batch);
+    statistics.prepare({site});
+    const auto kv = keys_and_values(current, site, batch, settings.value);
     const auto host = [](const at::Tensor& x) { return x.to(at::kCPU, at::kDouble); };
     const auto residual =  // [n, d]
-        host(kv.initial) + host(kv.delta) - host(mlp_output(current, layer, kv.key));
+        host(kv.initial) + host(kv.delta) - host(mlp_output(current, site, kv.key));
     const auto keys = host(kv.key).t();
     EditFile file = measured(batch, layer, kv);
-    add_update(file, current, layer, residual, keys,
-               statistics.directions(layer, settings.ridge, settings.mu, keys));
+    add_update(file, current, site, residual, keys,
+               statistics.directions(site, settings.ridge, settings.mu, keys));
     return file;
   });
 }

@@ -15,16 +15,16 @@ namespace resurface {
 namespace {
 
 EditFile tune(const FtSettings& settings, const Model& model, std::span<const EditExample> edits,
-              int64_t layer, bool answered) {
+              const EditSite& site, bool answered) {
   const Model::KeepTransposes transposes(model);
   std::vector<FineTunePart> parts;
   int64_t count = 0;
   for (const auto group : groups_by_tokens(edits, settings.batch_tokens)) {
     const at::NoGradGuard no_grad;
-    parts.push_back(fine_tune_part(model, layer, group, count, answered));
+    parts.push_back(fine_tune_part(model, site, group, count, answered));
     count += std::ssize(group);
   }
-  const auto weight = widened(model.parameter(edited_parameter(model, layer)).detach());
+  const auto weight = widened(edited_weight(model, site));
   auto delta = at::zeros_like(weight);
   Adam adam(delta);
   at::Tensor nll;
@@ -35,7 +35,7 @@ EditFile tune(const FtSettings& settings, const Model& model, std::span<const Ed
     auto leaf = delta.detach().requires_grad_(true);
     for (const FineTunePart& part : parts) {
       const at::AutoGradMode grad(step < settings.steps);
-      const auto loss = target_nll(model, layer, part, leaf, count);
+      const auto loss = target_nll(model, site.layer, part, leaf, count);
       nll += loss.detach();
       if (step < settings.steps) {
         gradient += torch::autograd::grad({loss.sum() / count}, {leaf}).at(0);
@@ -47,10 +47,12 @@ EditFile tune(const FtSettings& settings, const Model& model, std::span<const Ed
     if (settings.clamp > 0) delta = delta.clamp(-settings.clamp, settings.clamp);
   }
   EditFile file;
-  file.deltas = {dense_delta(edited_parameter(model, layer), delta)};
+  for (const auto& [name, change] : cut(model, site, delta)) {
+    file.deltas.push_back(dense_delta(name, change));
+  }
   for (int64_t e = 0; e < count; ++e) {
     file.measures.push_back({.id = edits[static_cast<size_t>(e)].id,
-                             .layer = layer,
+                             .layer = site.layer,
                              .relative_norm = (delta.norm() / weight.norm()).item<double>(),
                              .target_loss = nll[e].item<double>(),
                              .steps = step});
@@ -62,7 +64,7 @@ EditFile fine_tune(const FtSettings& settings, const Model& model,
                    std::span<const EditExample> edits, bool answered) {
   const int64_t layer = edited_layer(settings.layer, 0.66, model);
   return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
-    return tune(settings, current, batch, layer, answered);
+    return tune(settings, current, batch, edited_site(current, layer, batch), answered);
   });
 }
 

@@ -5,8 +5,9 @@
 
 namespace resurface {
 
-FineTunePart fine_tune_part(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                            int64_t first_edit, bool answered) {
+FineTunePart fine_tune_part(const Model& model, const EditSite& site,
+                            std::span<const EditExample> edits, int64_t first_edit, bool answered) {
+  const int64_t layer = site.layer;
   std::vector<std::vector<int64_t>> sequences;
   std::vector<int64_t> rows, row, ids, owner;
   std::vector<double> weight;
@@ -32,7 +33,7 @@ FineTunePart fine_tune_part(const Model& model, int64_t layer, std::span<const E
     return at::tensor(at::IntArrayRef(values), at::kLong).to(device);
   };
   FineTunePart part{.batch = pack_sequences(sequences, device)};
-  HiddenOptions below{.last = layer + 1};
+  HiddenOptions below{.last = layer + 1, .key_experts = {{layer, site.experts}}};
   below.on_attention = [&](int64_t at_layer, const at::Tensor&, const at::Tensor& middle,
                            const at::Tensor&) {
     if (at_layer == layer) part.middle = middle;

@@ -104,10 +104,11 @@ bool outgrows_cache(const ModelConfig& config, const Sequences& all) {
 /// of the attention's output goes through the block's MLP too, at the subject alone.
 class ValueObjective {
  public:
-  ValueObjective(const Model& model, int64_t layer, std::span<const EditExample> edits,
+  ValueObjective(const Model& model, const EditSite& where, std::span<const EditExample> edits,
                  const ValueSettings& settings, ValueSite site)
       : model_(model),
-        layer_(layer),
+        where_(where),
+        layer_(where.layer),
         edits_(static_cast<int64_t>(edits.size())),
         settings_(settings),
         site_(site),
@@ -127,7 +128,8 @@ class ValueObjective {
     }
     const auto rows = longs(subjects, device);
     at::Tensor attention;
-    HiddenOptions below{.last = layer + 1};
+    const int64_t layer = layer_;
+    HiddenOptions below{.last = layer + 1, .key_experts = {{layer, where.experts}}};
     below.on_attention = [&](int64_t at_layer, const at::Tensor& added, const at::Tensor& middle,
                              const at::Tensor&) {
       if (at_layer != layer) return;
@@ -214,10 +216,10 @@ class ValueObjective {
         initial_ = bare(residual);
         break;
       case ValueSite::mlp_output:
-        initial_ = mlp_output(model_, layer_, bare_keys());
+        initial_ = mlp_output(model_, where_, bare_keys());
         break;
       case ValueSite::attention_and_mlp:
-        initial_ = at::cat({bare(attention), mlp_output(model_, layer_, bare_keys())}, 1);
+        initial_ = at::cat({bare(attention), bare(output_)}, 1);
         break;
     }
     const int64_t parts = site_ == ValueSite::attention_and_mlp ? 2 : 1;
@@ -281,12 +283,13 @@ class ValueObjective {
   }
 
   const Model& model_;
+  EditSite where_;
   int64_t layer_;
   int64_t edits_;
   ValueSettings settings_;
   ValueSite site_;
   Sequences all_;
-  at::Tensor keys_;  ///< [S, d_ff]
+  at::Tensor keys_;  ///< [S, key width]
   /// [S, d] of block `layer`: the stream between attention and MLP, and what the MLP gave.
   at::Tensor middle_, output_;
   at::Tensor bare_;   ///< [E] the first sequence of each edit
@@ -301,10 +304,11 @@ class ValueObjective {
   at::Tensor initial_, initial_norm_;                    ///< [E, D], [E, halves]
 };
 
-KeysValues optimise_group(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                          const ValueSettings& settings, ValueSite site) {
+KeysValues optimise_group(const Model& model, const EditSite& where,
+                          std::span<const EditExample> edits, const ValueSettings& settings,
+                          ValueSite site) {
   const Model::KeepTransposes transposes(model);  // every step runs the same weights
-  ValueObjective objective(model, layer, edits, settings, site);
+  ValueObjective objective(model, where, edits, settings, site);
   KeysValues out;
   out.key = objective.mean_keys();
   out.bare_key = objective.bare_keys();
@@ -337,18 +341,12 @@ KeysValues optimise_group(const Model& model, int64_t layer, std::span<const Edi
   return out;
 }
 
-void check_layer(const Model& model, int64_t layer) {
-  if (layer < 0 || layer >= model.layers()) {
-    fail("editing: layer {} asked, the model has layers 0 .. {}", layer, model.layers() - 1);
-  }
-}
-
 }  // namespace
 
-at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key) {
-  const Linear& down = model.block(layer).mlp.down;
-  const auto value = at::linear(key, widened(down.weight.detach()));
-  return down.bias.defined() ? value + down.bias.detach() : value;
+at::Tensor mlp_output(const Model& model, const EditSite& site, const at::Tensor& key) {
+  const auto value = at::linear(key, widened(edited_weight(model, site)));
+  const at::Tensor& bias = model.block(site.layer).mlp.down.bias;
+  return bias.defined() ? value + bias.detach() : value;
 }
 
 std::vector<std::span<const EditExample>> groups_by_tokens(std::span<const EditExample> edits,
@@ -372,13 +370,14 @@ std::vector<std::span<const EditExample>> groups_by_tokens(std::span<const EditE
   return result;
 }
 
-KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                           const ValueSettings& settings, ValueSite site) {
-  check_layer(model, layer);
+KeysValues keys_and_values(const Model& model, const EditSite& where,
+                           std::span<const EditExample> edits, const ValueSettings& settings,
+                           ValueSite site) {
+  key_width(model.config(), where);  // refuses what the model does not have
   if (edits.empty()) fail("editing: there are no requests");
   std::vector<KeysValues> parts;
   for (const auto group : groups_by_tokens(edits, settings.batch_tokens)) {
-    parts.push_back(optimise_group(model, layer, group, settings, site));
+    parts.push_back(optimise_group(model, where, group, settings, site));
   }
   const auto joined = [&](at::Tensor KeysValues::*field) {
     std::vector<at::Tensor> all;
@@ -390,10 +389,10 @@ KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const Ed
           joined(&KeysValues::steps)};
 }
 
-ValueLoss value_loss(const Model& model, int64_t layer, std::span<const EditExample> edits,
+ValueLoss value_loss(const Model& model, const EditSite& where, std::span<const EditExample> edits,
                      const at::Tensor& delta, const ValueSettings& settings, ValueSite site) {
-  check_layer(model, layer);
-  ValueObjective objective(model, layer, edits, settings, site);
+  key_width(model.config(), where);
+  ValueObjective objective(model, where, edits, settings, site);
   {
     const at::NoGradGuard no_grad;
     objective(at::zeros_like(delta));

@@ -11,6 +11,7 @@
 #include "core/model/model.h"
 #include "core/run/settings.h"
 #include "editing/requests.h"
+#include "editing/site.h"
 
 namespace resurface {
 
@@ -50,10 +51,10 @@ struct ValueSettings {
   }
 };
 
-/// Of E edits at one layer, fp32. D is d, or 2d for attention_and_mlp.
+/// Of E edits at one site, fp32. D is d, or 2d for attention_and_mlp.
 struct KeysValues {
-  at::Tensor key;       ///< [E, d_ff] averaged over the contexts
-  at::Tensor bare_key;  ///< [E, d_ff] of the bare prompt
+  at::Tensor key;       ///< [E, key width] averaged over the contexts
+  at::Tensor bare_key;  ///< [E, key width] of the bare prompt
   at::Tensor initial;   ///< [E, D] v0 on the bare prompt
   at::Tensor delta;     ///< [E, D] v* = v0 + delta
   at::Tensor nll;       ///< [E] mean NLL of a target token at the end
@@ -61,23 +62,25 @@ struct KeysValues {
   at::Tensor steps;     ///< [E] int64, Adam steps taken
 };
 
-/// Runs blocks 0 .. layer once for keys and v0, then optimises the δ of all edits together: a row
-/// each, with its own Adam state, clamp and early stop, so that batching changes nothing but
-/// rounding. Decay and clamp are of each half where δ has two.
-KeysValues keys_and_values(const Model& model, int64_t layer, std::span<const EditExample> edits,
-                           const ValueSettings& settings, ValueSite site = ValueSite::mlp_output);
+/// `where` is the edited site. Runs blocks 0 .. layer once for keys and v0, then optimises the δ of
+/// all edits together: a row each, with its own Adam state, clamp and early stop, so that batching
+/// changes nothing but rounding. Decay and clamp are of each half where δ has two.
+KeysValues keys_and_values(const Model& model, const EditSite& where,
+                           std::span<const EditExample> edits, const ValueSettings& settings,
+                           ValueSite site = ValueSite::mlp_output);
 
 /// The loss of each edit and the gradient of its δ at the given δ [E, D]; what the tests compare.
 struct ValueLoss {
   at::Tensor loss;      ///< [E]
   at::Tensor gradient;  ///< [E, D]
 };
-ValueLoss value_loss(const Model& model, int64_t layer, std::span<const EditExample> edits,
+ValueLoss value_loss(const Model& model, const EditSite& where, std::span<const EditExample> edits,
                      const at::Tensor& delta, const ValueSettings& settings,
                      ValueSite site = ValueSite::mlp_output);
 
-/// W k + b of a block's down projection: keys [N, d_ff] -> [N, d].
-at::Tensor mlp_output(const Model& model, int64_t layer, const at::Tensor& key);
+/// W k + b of a site: keys [N, key width] -> [N, d]. Of routed experts without what their biases
+/// add, where they have any: no edit changes it.
+at::Tensor mlp_output(const Model& model, const EditSite& site, const at::Tensor& key);
 
 /// fp32, or fp64 of an fp64 model (which tests use).
 inline at::Tensor widened(const at::Tensor& x) {

@@ -36,9 +36,11 @@ n_l: edited blocks left, $l$ included
 
 EditFile memit_batch(const MemitSettings& settings, const Model& model,
                      std::span<const EditExample> edits, Statistics& statistics) {
-  return spread(model, edits, {.layers = edited_layers(settings.layers, model)}, settings.value,
-                [&](int64_t layer, const at::Tensor& keys) {
-                  return statistics.directions(layer, settings.ridge, settings.lambda, keys);
+  const Spread how{.sites = edited_sites(model, edited_layers(settings.layers, model), edits)};
+  statistics.prepare(how.sites);
+  return spread(model, edits, how, settings.value,
+                [&](const EditSite& site, const at::Tensor& keys) {
+                  return statistics.directions(site, settings.ridge, settings.lambda, keys);
                 });
 }
 

@@ -7,21 +7,6 @@
 namespace resurface {
 namespace {
 
-// The layers whose covariance an editor needs.
-std::vector<int64_t> covariance_layers(const RomeSettings& settings, const Model& model) {
-  return {rome_layer(settings, model)};
-}
-std::vector<int64_t> covariance_layers(const EmmetSettings& settings, const Model& model) {
-  return {edited_layer(settings.layer, 0.16, model)};
-}
-std::vector<int64_t> covariance_layers(const MemitSettings& settings, const Model& model) {
-  return edited_layers(settings.layers, model);
-}
-std::vector<int64_t> covariance_layers(const AlphaEditSettings& settings, const Model& model) {
-  return edited_layers(settings.layers, model);
-}
-std::vector<int64_t> covariance_layers(const FtSettings&, const Model&) { return {}; }
-
 template <class Settings>
 using Editor = EditFile (*)(const Settings&, const Model&, std::span<const EditExample>,
                             Statistics&);
@@ -54,19 +39,14 @@ EditFile edit_text(const std::string& name, const Settings& settings, Editor<Set
 template <class Settings>
 EditMethod method(const std::string& name, std::string paper, Editor<Settings> edit,
                   const MethodPage& page, std::string summary) {
-  return {
-      .name = name,
-      .paper = std::move(paper),
-      .summary = std::move(summary),
-      .page = page,
-      .defaults = Settings{},
-      .layers =
-          [](const EditSettings& settings, const Model& model) {
-            return covariance_layers(std::get<Settings>(settings), model);
-          },
-      .run =
-          [name, edit](const EditSettings& settings, const Model& model, const Tokenizer& tokenizer,
-                       std::span<const EditRequest> requests, Statistics& statistics) {
+  return {.name = name,
+          .paper = std::move(paper),
+          .summary = std::move(summary),
+          .page = page,
+          .defaults = Settings{},
+          .run = [name, edit](const EditSettings& settings, const Model& model,
+                              const Tokenizer& tokenizer, std::span<const EditRequest> requests,
+                              Statistics& statistics) {
             return edit_text(name, std::get<Settings>(settings), edit, model, tokenizer, requests,
                              statistics);
           }};
@@ -92,7 +72,6 @@ const std::vector<EditMethod>& edit_methods() {
        "MLP write, searched for",
        ablation_page,
        AblationSettings{},
-       {},
        {}},
   };
   // clang-format on

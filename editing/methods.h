@@ -27,8 +27,6 @@ struct EditMethod {
   std::string summary;
   MethodPage page;
   EditSettings defaults;
-  /// The layers whose covariance it needs under these settings.
-  std::function<std::vector<int64_t>(const EditSettings&, const Model&)> layers;
   /// Empty for ablation, which is no edit of requests: study/ablation.h runs it.
   std::function<EditFile(const EditSettings&, const Model&, const Tokenizer&,
                          std::span<const EditRequest>, Statistics&)>

@@ -33,13 +33,16 @@ n_l: edited blocks left, $l$ included
 
 EditFile pmet(const PmetSettings& settings, const Model& model, std::span<const EditExample> edits,
               Statistics& statistics) {
-  const Spread how{.layers = edited_layers(settings.layers, model),
-                   .site = ValueSite::attention_and_mlp,
-                   .square_root = true};
+  const auto layers = edited_layers(settings.layers, model);
   return in_batches(settings.order, model, edits, [&](const Model& current, auto batch) {
-    return spread(current, batch, how, settings.value, [&](int64_t layer, const at::Tensor& keys) {
-      return statistics.directions(layer, settings.ridge, settings.lambda, keys);
-    });
+    const Spread how{.sites = edited_sites(current, layers, batch),
+                     .value = ValueSite::attention_and_mlp,
+                     .square_root = true};
+    statistics.prepare(how.sites);
+    return spread(current, batch, how, settings.value,
+                  [&](const EditSite& site, const at::Tensor& keys) {
+                    return statistics.directions(site, settings.ridge, settings.lambda, keys);
+                  });
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/run/diverged.h"
 #include "editing/batches.h"
+#include "editing/site.h"
 
 namespace resurface {
 namespace {
@@ -9,14 +10,15 @@ namespace {
 /// Each written on W as those before it left it; their values are of `model`.
 EditFile rome_batch(const RomeSettings& settings, const Model& model,
                     std::span<const EditExample> edits, Statistics& statistics) {
-  const int64_t layer = rome_layer(settings, model);
+  const EditSite site = edited_site(model, rome_layer(settings, model), edits);
+  statistics.prepare({site});
   const auto row = [](const at::Tensor& rows, size_t e) {  // [1, n] -> fp64 on the host
     return rows[static_cast<int64_t>(e)].to(at::kCPU, at::kDouble);
   };
-  const auto kv = keys_and_values(model, layer, edits, settings.value);
-  const auto weight = edited_weight(model, layer);
+  const auto kv = keys_and_values(model, site, edits, settings.value);
+  const auto weight = edited_weight(model, site).to(at::kCPU, at::kDouble);
   const double weight_norm = weight.norm().item<double>();
-  const at::Tensor& added = model.block(layer).mlp.down.bias;
+  const at::Tensor& added = model.block(site.layer).mlp.down.bias;
   const auto bias = added.defined() ? added.detach().to(at::kCPU, at::kDouble)
                                     : at::zeros({weight.size(0)}, at::kDouble);
   EditFile file;
@@ -28,7 +30,7 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
     const auto value = row(kv.initial, e) + row(kv.delta, e);  // v* = v0 + δ
 
     // u = C⁻¹ k̄ / ‖C⁻¹ k̄‖
-    const auto whitened = statistics.solve(layer, settings.ridge, mean_key.unsqueeze(1)).squeeze(1);
+    const auto whitened = statistics.solve(site, settings.ridge, mean_key.unsqueeze(1)).squeeze(1);
     const auto u = whitened / whitened.norm();
     // ΔW = (v* - W k) (kᵀu)⁻¹ uᵀ
     const double key_dot_u = key.dot(u).item<double>();
@@ -44,11 +46,11 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
 
     EditMeasure measure;
     measure.id = edits[e].id;
-    measure.layer = layer;
+    measure.layer = site.layer;
     measure.key_dot_u = key_dot_u;
     // kᵀC⁻¹k̄ / sqrt(k̄ᵀC⁻¹k̄ · kᵀC⁻¹k): 1 for R-ROME, where both keys are the same.
     if (settings.original_key) {
-      const auto own = statistics.solve(layer, settings.ridge, key.unsqueeze(1)).squeeze(1);
+      const auto own = statistics.solve(site, settings.ridge, key.unsqueeze(1)).squeeze(1);
       measure.key_alignment =
           key.dot(whitened).item<double>() /
           std::sqrt(mean_key.dot(whitened).item<double>() * key.dot(own).item<double>());
@@ -58,7 +60,10 @@ EditFile rome_batch(const RomeSettings& settings, const Model& model,
     measure.steps = kv.steps[static_cast<int64_t>(e)].item<int64_t>();
     file.measures.push_back(measure);
   }
-  file.deltas.push_back({edited_parameter(model, layer), at::cat(lefts, 1), at::cat(rights, 0)});
+  const at::Tensor left = at::cat(lefts, 1);
+  for (auto& [name, right] : cut(model, site, at::cat(rights, 0))) {
+    file.deltas.push_back({name, left, right});
+  }
   return file;
 }
 

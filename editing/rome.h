@@ -1,6 +1,6 @@
 // ROME (Meng et al. 2022, "Locating and Editing Factual Associations in GPT") with R-ROME's key
-// (Gupta et al. 2024, "Rebuilding ROME"): one rank-one change of one MLP down projection per
-// request.
+// (Gupta et al. 2024, "Rebuilding ROME"): one rank-one change of one MLP down projection (of a
+// site: editing/site.h) per request.
 #pragma once
 
 #include <span>

@@ -1,7 +1,7 @@
 #include "editing/spread.h"
 
 #include "core/run/diverged.h"
-#include "editing/batches.h"
+#include "editing/site.h"
 
 namespace resurface {
 namespace {
@@ -46,9 +46,13 @@ class Prompts {
     share_ = at::tensor(at::ArrayRef<double>(share), at::kDouble).unsqueeze(1).to(device);
   }
 
-  /// Runs the blocks up to `layer`; the averaged keys there, [E, d_ff].
-  at::Tensor advance(int64_t layer) {
-    HiddenOptions options{.first = next_, .last = layer + 1, .start = stream_};
+  /// Runs the blocks up to a site; the averaged keys there, [E, key width].
+  at::Tensor advance(const EditSite& site) {
+    const int64_t layer = site.layer;
+    HiddenOptions options{.first = next_,
+                          .last = layer + 1,
+                          .start = stream_,
+                          .key_experts = {{layer, site.experts}}};
     options.on_attention = [&](int64_t at_layer, const at::Tensor&, const at::Tensor& middle,
                                const at::Tensor&) {
       if (at_layer == layer) middle_ = middle;
@@ -77,25 +81,25 @@ class Prompts {
                                            .start = stream_.index_select(0, bare_rows_),
                                            .rows = bare_ends_}));
     }
-    if (here) return mlp_output(model_, last, widened(key_.index_select(0, ends)));
+    if (here) return widened(output_.index_select(0, ends));
     HiddenOptions options{.first = next_,
                           .last = last + 1,
                           .start = stream_.index_select(0, bare_rows_),
-                          .rows = bare_ends_,
-                          .stop_at_key = true};
-    at::Tensor keys;
-    options.on_key = [&](int64_t layer, const at::Tensor& key) {
-      if (layer == last) keys = key;
+                          .rows = bare_ends_};
+    at::Tensor found;
+    options.on_mlp = [&](int64_t layer, const at::Tensor& output) {
+      if (layer == last) found = output;
     };
     model_.hidden(bare_, options);
-    return mlp_output(model_, last, widened(keys));
+    return widened(found);
   }
 
-  /// The stream as if the last block reached held W + left · right.
-  void write(const Delta& delta) {
-    const auto as = [&](const at::Tensor& x) { return x.to(stream_.device(), key_.scalar_type()); };
-    stream_ = model_.add_mlp(next_ - 1, middle_,
-                             output_ + key_.mm(as(delta.right).t()).mm(as(delta.left).t()));
+  /// The stream as if the last block reached held W + R Xᵀ, rounded as an edit file holds them.
+  void write(const at::Tensor& residual, const at::Tensor& along) {
+    const auto as = [&](const at::Tensor& x) {
+      return x.to(at::kFloat).to(stream_.device(), key_.scalar_type());
+    };
+    stream_ = model_.add_mlp(next_ - 1, middle_, output_ + key_.mm(as(along)).mm(as(residual)));
   }
 
  private:
@@ -125,30 +129,37 @@ EditFile measured(std::span<const EditExample> edits, int64_t layer, const KeysV
   return file;
 }
 
-void add_update(EditFile& file, const Model& model, int64_t layer, const at::Tensor& residual,
-                const at::Tensor& keys, const at::Tensor& along) {
-  const auto norms = residual.norm(2, 1) * along.norm(2, 0) / edited_weight(model, layer).norm();
-  const auto dots = (keys * along).sum(0) / along.norm(2, 0);
+void add_update(EditFile& file, const Model& model, const EditSite& site,
+                const at::Tensor& residual, const at::Tensor& keys, const at::Tensor& along) {
+  const auto lengths = along.norm(2, 0);
+  const auto norms = residual.norm(2, 1) * lengths / host(edited_weight(model, site)).norm();
+  // Without a key, where a subject has come to choose none of the site's experts, nothing.
+  const auto dots = (keys * along).sum(0) / lengths.clamp_min(std::numeric_limits<double>::min());
   for (int64_t e = 0; e < residual.size(0); ++e) {
     auto& measure = file.measures[static_cast<size_t>(e)];
     const double norm = norms[e].item<double>();
     if (!std::isfinite(norm)) {
       throw Diverged(fmt::format("edit request '{}': the update of layer {} is not finite",
-                                 measure.id, layer));
+                                 measure.id, site.layer));
     }
     measure.relative_norm = std::max(measure.relative_norm, norm);
     measure.key_dot_u = dots[e].item<double>();
   }
-  file.deltas.push_back({edited_parameter(model, layer), residual.t().to(at::kFloat).contiguous(),
-                         along.t().to(at::kFloat).contiguous()});
+  const auto left = residual.t().to(at::kFloat).contiguous();
+  for (auto& [name, right] : cut(model, site, along.t().to(at::kFloat))) {
+    file.deltas.push_back({name, left, right});
+  }
 }
 
 EditFile spread(const Model& model, std::span<const EditExample> edits, const Spread& how,
                 const ValueSettings& settings, const Directions& directions) {
-  const int64_t last = how.layers.back();
-  const auto values = keys_and_values(model, last, edits, settings, how.site);
+  const int64_t last = how.sites.back().layer;
+  const auto values = keys_and_values(model, how.sites.back(), edits, settings, how.value);
   auto target = host(values.initial + values.delta);
-  if (how.site == ValueSite::attention_and_mlp) target = target.chunk(2, 1)[1];
+  if (how.value == ValueSite::attention_and_mlp) target = target.chunk(2, 1)[1];
+
+  // How much of what the MLP gives joins the stream, where that is what is to be reached.
+  const double joins = how.value == ValueSite::hidden ? model.config().mlp_residual.beta : 1;
 
   const at::NoGradGuard no_grad;
   std::vector<Prompts> groups;
@@ -156,19 +167,21 @@ EditFile spread(const Model& model, std::span<const EditExample> edits, const Sp
     groups.emplace_back(model, group);
   }
   EditFile file = measured(edits, last, values);
-  for (size_t i = 0; i < how.layers.size(); ++i) {
-    const int64_t layer = how.layers[i];
-    const auto left = static_cast<double>(how.layers.size() - i);
+  for (size_t i = 0; i < how.sites.size(); ++i) {
+    const EditSite& site = how.sites[i];
+    const auto left = static_cast<double>(how.sites.size() - i);
     std::vector<at::Tensor> keys, current;
     for (auto& group : groups) {
-      keys.push_back(host(group.advance(layer)));
-      current.push_back(host(group.value(last, how.site)));
+      keys.push_back(host(group.advance(site)));
+      current.push_back(host(group.value(last, how.value)));
     }
-    const auto key = at::cat(keys).t();  // [d_ff, n]
+    const auto key = at::cat(keys).t();  // [key width, n]
     // R, [n, d]
-    const auto residual = (target - at::cat(current)) / (how.square_root ? std::sqrt(left) : left);
-    add_update(file, model, layer, residual, key, directions(layer, key));
-    for (auto& group : groups) group.write(file.deltas.back());
+    const auto residual =
+        (target - at::cat(current)) / (joins * (how.square_root ? std::sqrt(left) : left));
+    const auto along = directions(site, key);
+    add_update(file, model, site, residual, key, along);
+    for (auto& group : groups) group.write(residual, along);
   }
   return file;
 }

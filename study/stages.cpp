@@ -211,7 +211,7 @@ StageCost remove_by_editing(Model& model, const Removal& removal, const StudyInp
       tokens += example.size();
     }
   }
-  Statistics stored = stored_statistics(statistics, model, corpus, method.layers(settings, model));
+  Statistics stored = stored_statistics(statistics, model, corpus);
   const auto requests = edit_requests(removal, inputs);
   edit = method.run(settings, model, inputs.tokenizer, requests, stored);
   const auto neutral = inputs.examples(inputs.retain, Answer::line, languages);

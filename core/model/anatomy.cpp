@@ -66,22 +66,14 @@ nlohmann::ordered_json describe_model(const ModelConfig& c) {
   }
   nlohmann::ordered_json sites = nlohmann::ordered_json::array();
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    const std::string in = fmt::format("model.layers.{}.mlp.", layer);
-    if (c.key_width(layer) > 0) {
-      const std::string parameter =
-          in + (c.has_experts(layer) ? "shared_experts." : "") + "down_proj.weight";
-      sites.push_back({{"layer", layer},
-                       {"parameter", parameter},
-                       {"stored", place_of(c, parameter).name},
-                       {"key_width", c.key_width(layer)}});
-    } else {
-      const std::string last =
-          fmt::format("{}experts.{}.down_proj.weight", in, c.experts->count - 1);
-      sites.push_back({{"layer", layer},
-                       {"parameter", nullptr},
-                       {"experts", {in + "experts.0.down_proj.weight", last}},
-                       {"key_width", c.experts->width}});
-    }
+    const bool routed = c.key_width(layer) == 0;
+    const std::string part = routed ? "experts.*." : c.has_experts(layer) ? "shared_experts." : "";
+    const auto parameter = fmt::format("model.layers.{}.mlp.{}down_proj.weight", layer, part);
+    sites.push_back({{"layer", layer},
+                     {"parameter", parameter},
+                     {"stored", place_of(c, parameter).name},
+                     {"key_width", routed ? c.experts->width : c.key_width(layer)}});
+    if (routed) sites.back()["experts"] = c.experts->count;
   }
   constexpr int64_t kTokens = 128;
   return {{"family", c.family},

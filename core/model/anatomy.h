@@ -14,9 +14,9 @@ double forward_flops(const ModelConfig& config, int64_t length);
 
 /// {"family", "parameters", "active_parameters", "layers", "attention", "mlp",
 ///  "forward_flops": {"tokens": 128, "flops"},
-///  "edit_sites": [{"layer", "parameter", "stored", "key_width"}, ...]}; a layer whose MLP is
-///  routed
-/// experts alone has no edit site: its "experts" are named instead.
+///  "edit_sites": [{"layer", "parameter", "stored", "key_width"}, ...]}; where a layer's MLP is
+/// routed experts alone, "experts" says how many, the names have * for the expert's number, and the
+/// key is so wide for each that an edit takes (editing/site.h).
 nlohmann::ordered_json describe_model(const ModelConfig& config);
 
 }  // namespace resurface

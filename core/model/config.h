@@ -144,7 +144,7 @@ struct ModelConfig {
   int64_t key_dims() const { return latent ? latent->plain_dims + latent->rope_dims : head_dim; }
   int64_t value_dims() const { return latent ? latent->value_dims : head_dim; }
   /// d_ff of what every token goes through in a layer: the dense MLP or the shared expert; 0: there
-  /// is no such thing.
+  /// are routed experts alone.
   int64_t key_width(int64_t layer) const {
     return has_experts(layer) ? experts->shared : intermediate_size;
   }

@@ -131,6 +131,11 @@ struct HiddenOptions {
   /// computed and an undefined tensor is returned.
   bool stop_at_key = false;
 
+  /// For layers of routed experts alone: the experts, any of them, whose activations times the
+  /// weight that a token gives them, zero where it did not choose them, lie side by side in this
+  /// order as the layer's key. A layer that is not here reports none; others need no mention.
+  std::map<int64_t, std::vector<int64_t>> key_experts;
+
   /// Called with each block's rotated queries [N, heads · head_dim] and keys [N, kv_heads ·
   /// head_dim], which without gradients it may change in place. Softmax attention alone.
   std::function<void(int64_t layer, const at::Tensor& q, const at::Tensor& k)> on_query_key;
@@ -141,7 +146,8 @@ struct HiddenOptions {
                      const at::Tensor& mlp_input)>
       on_attention;
   /// Called with each block's down-projection input [N, d_ff] (the `key` of an edit) as it is
-  /// computed: of the dense MLP or of the shared expert.
+  /// computed: of the dense MLP or of the shared expert; of routed experts alone, see key_experts,
+  /// [N, experts · width].
   std::function<void(int64_t layer, const at::Tensor& key)> on_key;
   /// Called with the experts that each token chose, [N, experts a token] int64.
   std::function<void(int64_t layer, const at::Tensor& chosen)> on_experts;

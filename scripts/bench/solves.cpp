@@ -75,11 +75,12 @@ nlohmann::json bench_covariance(const Model& model, const std::vector<std::vecto
                                 int64_t rounds) {
   const int64_t first = model.layers() / 8;
   const std::vector<int64_t> layers = {first, first + 1, first + 2, first + 3, first + 4};
+  const std::vector<EditSite> sites(layers.begin(), layers.end());
   std::vector<double> sweep, single, whole;
   double difference = 0;
   for (int64_t round = 0; round < rounds; ++round) {
-    std::map<int64_t, at::Tensor> together, apart, reference;
-    sweep.push_back(seconds([&] { together = measure_covariance(model, text, layers); }));
+    Covariances together, apart, reference;
+    sweep.push_back(seconds([&] { together = measure_covariance(model, text, sites); }));
     single.push_back(seconds([&] {
       for (const int64_t layer : layers) {
         apart.merge(measure_covariance(model, text, {layer}));

@@ -248,6 +248,12 @@ TEST_CASE("families: rows, resumption, keys and what the MLP gave", "[families]"
       options.on_mlp = [&](int64_t l, const at::Tensor& y) { output[l] = y; };
       options.on_block = [&](int64_t l, const at::Tensor& y) { after[l] = y; };
       options.on_key = [&](int64_t l, const at::Tensor& k) { keys[l] = k; };
+      for (int64_t l = 0; l < model.layers(); ++l) {
+        if (model.config().key_width(l) > 0) continue;
+        for (int64_t e = 0; e < model.config().experts->count; ++e) {
+          options.key_experts[l].push_back(e);
+        }
+      }
       const at::Tensor whole = model.hidden(batch, options);
       const at::Tensor rows = at::tensor({1, 6, 18}, at::kLong);
       for (int64_t l = 0; l < model.layers(); ++l) {
@@ -256,9 +262,30 @@ TEST_CASE("families: rows, resumption, keys and what the MLP gave", "[families]"
         CHECK(distance(model.hidden(batch, {.first = l + 1, .start = after[l]}), whole) < 1e-6);
         CHECK(distance(model.hidden(batch, {.last = l + 1, .rows = rows}),
                        after[l].index_select(0, rows)) < 1e-5);
-        const int64_t width = model.config().key_width(l);
-        CHECK(keys.contains(l) == (width > 0));
-        if (width > 0) CHECK(keys[l].size(1) == width);
+        REQUIRE(keys.contains(l));
+        if (const int64_t width = model.config().key_width(l); width > 0) {
+          CHECK(keys[l].size(1) == width);
+          continue;
+        }
+        // Routed experts alone: one linear map of all their weighted activations.
+        std::vector<at::Tensor> weights;
+        for (const Mlp& expert : model.block(l).experts) weights.push_back(expert.down.weight);
+        CHECK(distance(at::linear(keys[l], at::cat(weights, 1)), output[l]) < 1e-5);
+        // Some of them alone, in any order, and nothing run behind.
+        const int64_t width = model.config().experts->width;
+        at::Tensor some;
+        int64_t reported = 0;
+        HiddenOptions few{.last = l + 1, .stop_at_key = true, .key_experts = {{l, {2, 0}}}};
+        few.on_key = [&](int64_t at_layer, const at::Tensor& k) {
+          if (at_layer == l) some = k;
+          if (model.config().key_width(at_layer) == 0) ++reported;
+        };
+        CHECK(!model.hidden(batch, few).defined());
+        CHECK(reported == 1);
+        CHECK(distance(some,
+                       at::cat({keys[l].narrow(1, 2 * width, width), keys[l].narrow(1, 0, width)},
+                               1)) < 1e-6);
+        CHECK(some.abs().amax().item<double>() > 0);
       }
     }
   }
@@ -319,9 +346,16 @@ TEST_CASE("families: parameters are those of the file, and FLOPs those of a hand
       for (const int64_t length : batch.lengths) from_config += forward_flops(c, length);
       CHECK(from_config == Approx(model.flops().forward).epsilon(1e-12));
       for (const auto& site : describe_model(c)["edit_sites"]) {
-        if (site["parameter"].is_null()) continue;
-        CHECK(site["stored"] == place_of(c, site["parameter"]).name);
-        CHECK(model.parameter(site["parameter"]).size(1) == site["key_width"]);
+        for (int64_t e = 0; e < site.value("experts", int64_t{1}); ++e) {
+          const auto numbered = [&](std::string pattern) {
+            const auto at = pattern.find('*');
+            CHECK((at != std::string::npos) == site.contains("experts"));
+            return at == std::string::npos ? pattern : pattern.replace(at, 1, std::to_string(e));
+          };
+          const auto parameter = numbered(site["parameter"]);
+          CHECK(numbered(site["stored"]) == place_of(c, parameter).name);
+          CHECK(model.parameter(parameter).size(1) == site["key_width"]);
+        }
       }
     }
   }

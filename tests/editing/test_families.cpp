@@ -2,9 +2,6 @@
 #include <catch2/catch.hpp>
 
 #include "core/checkpoint/checkpoint.h"
-#include "core/run/error.h"
-#include "editing/ablation.h"
-#include "editing/editors.h"
 #include "editing/keys_values.h"
 #include "editing/rome.h"
 #include "tests/editing/tiny.h"
@@ -25,34 +22,7 @@ std::vector<std::string> variants() {
   return names;
 }
 
-std::vector<int64_t> ids(int64_t count, uint64_t seed) {
-  auto all = random_ids(count, seed);
-  for (auto& id : all) id %= 48;
-  return all;
-}
-
-/// A subject that comes first, one in the middle, one that is the whole prompt, one at the end; a
-/// target of one token and of several.
-std::vector<EditExample> edits() {
-  std::vector<EditExample> all(2);
-  all[0].id = "a";
-  all[0].contexts = {{ids(6, 1), 2}, {ids(9, 2), 0}, {ids(4, 3), 3}};
-  all[0].target = ids(3, 4);
-  all[0].kl = {ids(5, 5), 2};
-  all[1].id = "b";
-  all[1].contexts = {{{7}, 0}};
-  all[1].target = {11};
-  all[1].kl = {{7, 8, 9}, 0};
-  return all;
-}
-
-/// The layer that an editor may take: the last but one that has a projection for every token.
-std::optional<int64_t> edited(const ModelConfig& config) {
-  for (int64_t layer = config.layers - 2; layer >= 0; --layer) {
-    if (config.key_width(layer) > 0) return layer;
-  }
-  return std::nullopt;
-}
+int64_t edited(const Model& model) { return std::max<int64_t>(0, model.layers() - 2); }
 
 /// NLL of an edit's targets when δ is added to what the MLP gives at the subject, one sequence
 /// after another, block by block.
@@ -93,9 +63,9 @@ TEST_CASE("families: values cached, uncached and computed directly are equal", "
   for (const auto& name : variants()) {
     DYNAMIC_SECTION(name) {
       const auto model = Model::load(data / name, at::kCPU, at::kDouble);
-      const auto layer = edited(model.config());
-      if (!layer) continue;
-      const auto all = edits();
+      const int64_t layer = edited(model);
+      const auto all = family_edits();
+      const EditSite where = edited_site(model, layer, all);
       at::manual_seed(3);
       const auto delta = at::randn({2, model.config().hidden_size}, at::kDouble);
       ValueSettings cached, plain;
@@ -104,23 +74,23 @@ TEST_CASE("families: values cached, uncached and computed directly are equal", "
            {ValueSite::mlp_output, ValueSite::hidden, ValueSite::attention_and_mlp}) {
         const auto d =
             site == ValueSite::attention_and_mlp ? at::cat({delta * 0.5, delta}, 1) : delta;
-        const auto a = value_loss(model, *layer, all, d, cached, site);
-        const auto b = value_loss(model, *layer, all, d, plain, site);
+        const auto a = value_loss(model, where, all, d, cached, site);
+        const auto b = value_loss(model, where, all, d, plain, site);
         CHECK(largest_difference(a.loss, b.loss) < 1e-9);
         CHECK(largest_difference(a.gradient, b.gradient) < 1e-9);
         const auto along = at::randn_like(d);
         const double step = 1e-5;
-        const auto slope = (value_loss(model, *layer, all, d + step * along, cached, site).loss -
-                            value_loss(model, *layer, all, d - step * along, cached, site).loss) /
+        const auto slope = (value_loss(model, where, all, d + step * along, cached, site).loss -
+                            value_loss(model, where, all, d - step * along, cached, site).loss) /
                            (2 * step);
         CHECK(largest_difference(slope, (a.gradient * along).sum(1)) < 1e-5);
       }
       plain.kl_factor = plain.weight_decay = 0;
-      const auto nll = value_loss(model, *layer, all, delta, plain).loss;
+      const auto nll = value_loss(model, where, all, delta, plain).loss;
       for (int64_t e = 0; e < 2; ++e) {
         CHECK(
             nll[e].item<double>() ==
-            Approx(direct_nll(model, *layer, all[static_cast<size_t>(e)], delta[e])).epsilon(1e-9));
+            Approx(direct_nll(model, layer, all[static_cast<size_t>(e)], delta[e])).epsilon(1e-9));
       }
     }
   }
@@ -131,16 +101,14 @@ TEST_CASE("families: ROME writes v*, undoes to the bit and goes through a file",
   for (const auto& name : variants()) {
     DYNAMIC_SECTION(name) {
       auto model = Model::load(data / name);
-      const auto layer = edited(model.config());
-      if (!layer) continue;
-      const int64_t width = model.config().key_width(*layer);
-      Statistics statistics({{*layer, at::eye(width)}});
+      const std::vector one = {family_edits()[0]};
+      const EditSite site = edited_site(model, edited(model), one);
+      Statistics statistics({{site, at::eye(key_width(model.config(), site))}});
       RomeSettings settings;
-      settings.layer = *layer;
+      settings.layer = site.layer;
       settings.value.steps = 10;
-      const std::vector one = {edits()[0]};
       const auto file = rome(settings, model, one, statistics);
-      const auto kv = keys_and_values(model, *layer, one, settings.value);
+      const auto kv = keys_and_values(model, site, one, settings.value);
       const auto hash = model.content_hash();
 
       // By way of a file, in which it lies as the checkpoint's tensors do.
@@ -148,26 +116,19 @@ TEST_CASE("families: ROME writes v*, undoes to the bit and goes through a file",
       write_edit_file(path, as_stored(model, file));
       const auto read = read_edit_file(path);
       const Checkpoint checkpoint = Checkpoint::open(data / name);
-      const auto stored = checkpoint.tensor(read.deltas.at(0).parameter);
-      CHECK(stored.size(0) == read.deltas[0].left.size(0));
-      CHECK(stored.size(1) == read.deltas[0].right.size(1));
+      REQUIRE(read.deltas.size() == edited_parameters(model, site).size());
+      for (const Delta& delta : read.deltas) {
+        const auto stored = checkpoint.tensor(delta.parameter);
+        CHECK(stored.size(0) == delta.left.size(0));
+        CHECK(stored.size(1) == delta.right.size(1));
+      }
 
       const auto originals = apply_edit(model, as_held(model, read), true);
-      CHECK(largest_difference(mlp_output(model, *layer, kv.key), kv.initial + kv.delta) <
+      CHECK(largest_difference(mlp_output(model, site, kv.key), kv.initial + kv.delta) <
             1e-4 * (1 + kv.initial.abs().max().item<double>()));
       CHECK(model.content_hash() != hash);
       undo_edit(model, originals);
       CHECK(model.content_hash() == hash);
     }
   }
-}
-
-TEST_CASE("families: a layer of routed experts alone is refused by name", "[families]") {
-  const auto model = Model::load(data / "qwen3_moe");
-  int64_t layer = 0;
-  while (model.config().key_width(layer) > 0) ++layer;
-  CHECK_THROWS_WITH(edited_layer(layer, 0, model), Catch::Contains("routed experts alone"));
-  const std::vector<std::vector<int64_t>> corpus = {ids(9, 1)};
-  CHECK_THROWS_WITH(measure_covariance(model, corpus, {layer}),
-                    Catch::Contains("routed experts alone"));
 }

@@ -43,7 +43,7 @@ struct Golden {
                     edit["kl"]["subject"].get<int64_t>()};
       edits.push_back(std::move(example));
     }
-    std::map<int64_t, at::Tensor> covariance;
+    Covariances covariance;
     for (int64_t layer = 0; layer < 3; ++layer) {
       covariance[layer] = file.tensor(fmt::format("covariance.{}", layer)).clone();
     }

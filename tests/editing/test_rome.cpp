@@ -21,7 +21,7 @@ Eigen::Map<const Matrix> eigen(
   return {x.data_ptr<double>(), x.size(0), x.dim() == 2 ? x.size(1) : 1};
 }
 
-Statistics statistics(const Model& model, const std::vector<int64_t>& layers) {
+Statistics statistics(const Model& model, const std::vector<EditSite>& layers) {
   std::vector<std::vector<int64_t>> text;
   for (uint64_t s = 0; s < 30; ++s) text.push_back(random_ids(20, 100 + s));
   return Statistics(measure_covariance(model, text, layers));
@@ -212,9 +212,8 @@ TEST_CASE("the table of editing methods runs ROME from text") {
   const auto model = tiny_model(at::kFloat);
   const auto& method = edit_method("rome");
   auto settings = method.defaults;
-  const auto layers = method.layers(settings, model);
-  CHECK(layers == std::vector<int64_t>{1});
-  auto stats = statistics(model, layers);
+  CHECK(rome_layer(std::get<RomeSettings>(settings), model) == 1);
+  auto stats = statistics(model, {1});
   const EditRequest request{.id = "r", .prompt = "Toky is", .subject = "Toky", .target = " a lake"};
   const auto file = method.run(settings, model, tokenizer, std::span(&request, 1), stats);
   CHECK(file.base_hash == model.content_hash());

@@ -55,6 +55,28 @@ inline EditExample example(const std::string& id, uint64_t seed, int64_t target_
   return edit;
 }
 
+/// Ids of the tiny checkpoints of every family.
+inline std::vector<int64_t> family_ids(int64_t count, uint64_t seed) {
+  auto all = random_ids(count, seed);
+  for (auto& id : all) id %= 48;
+  return all;
+}
+
+/// A subject that comes first, one in the middle, one that is the whole prompt, one at the end; a
+/// target of one token and of several.
+inline std::vector<EditExample> family_edits() {
+  std::vector<EditExample> all(2);
+  all[0].id = "a";
+  all[0].contexts = {{family_ids(6, 1), 2}, {family_ids(9, 2), 0}, {family_ids(4, 3), 3}};
+  all[0].target = family_ids(3, 4);
+  all[0].kl = {family_ids(5, 5), 2};
+  all[1].id = "b";
+  all[1].contexts = {{{7}, 0}};
+  all[1].target = {11};
+  all[1].kl = {{7, 8, 9}, 0};
+  return all;
+}
+
 /// A folder that goes when the test ends.
 struct ScratchFolder {
   std::filesystem::path path;
