@@ -61,7 +61,7 @@ printf '%s\n' "${targets[@]}" | xargs -P "$jobs" -I{} bash -c 'fuzz {}' || statu
 if ((keep)); then
   for target in "${targets[@]}"; do
     # Only what fits in a few kilobytes: the tests read all of it every time.
-    find "build/fuzz/corpus/$target" -size +3k -delete
+    find "build/fuzz/corpus/$target" -type f -size +3k -delete
     RESURFACE_FUZZ=$target build/fuzz/tests/fuzzer -set_cover_merge=1 "build/fuzz/seeds/$target" \
       "build/fuzz/corpus/$target" >/dev/null 2>&1
     python3 scripts/fuzz_corpus.py pack "build/fuzz/seeds/$target" "tests/data/fuzz/$target.txt"
