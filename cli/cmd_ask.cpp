@@ -67,9 +67,10 @@ void run_ask(Options options, const Globals& globals) {
       options.questions.push_back(text_of(row, "question"));
     });
   }
-  const Tokenizer tokenizer = Tokenizer::load(text_folder(options.model));
-  const ChatFormat chat = ChatFormat::load(text_folder(options.model), options.format);
-  options.ask.generate.stop_ids = end_ids(options.model);
+  const auto folder = text_folder(options.model);
+  const Tokenizer tokenizer = Tokenizer::load(folder);
+  const ChatFormat chat = ChatFormat::load(folder, options.format);
+  options.ask.generate.stop_ids = end_ids(folder);
   const Model model = globals.load_model(options.model);
 
   Output output(globals.out);

@@ -47,9 +47,9 @@ bool stopped(const Tokenizer& tokenizer, const std::vector<int64_t>& ids,
 }
 
 /// What the checkpoint asks for, and what the command line asks for in its place.
-GenerateOptions options_of(const Options& options) {
+GenerateOptions options_of(const Options& options, const std::filesystem::path& folder) {
   GenerateOptions all;
-  read_generation_config(text_folder(options.model), all);
+  read_generation_config(folder, all);
   const auto take = [](const auto& asked, auto& into) {
     if (asked) into = *asked;
   };
@@ -71,7 +71,7 @@ void run_generate(Options options, const Globals& globals) {
   if (options.chat || options.format != ChatSettings{}) {
     chat = ChatFormat::load(folder, options.format);
   }
-  GenerateOptions how = options_of(options);
+  GenerateOptions how = options_of(options, folder);
   if (chat) {
     int64_t id = tokenizer.token_id(chat->answer_end());
     if (id >= 0) {
@@ -183,14 +183,11 @@ Command add_generate(CLI::App& app) {
   parser->footer(
       "With --prompt the text is printed, with --input each line comes back with \"text\", "
       "\"ids\"\n"
-      "(before --stop cuts the text) and how it ended, \"stop\" or \"length\". Outside a chat "
-      "format "
-      "a\n"
-      "prompt gets the special tokens that the tokenizer puts before a text (Gemma's and Llama's "
-      "<bos>).\n"
-      "What is not given is what the checkpoint's generation_config.json says, and only then the "
-      "value\n"
-      "in brackets. The checkpoint's end tokens always end.");
+      "(before --stop cuts the text) and how it ended, \"stop\" or \"length\".\n"
+      "Outside a chat format a prompt gets the special tokens that the tokenizer puts before a\n"
+      "text (Gemma's and Llama's <bos>). What is not given is what the checkpoint's\n"
+      "generation_config.json says, and only then the value in brackets. The checkpoint's end\n"
+      "tokens always end.");
   return {parser, [options](const Globals& globals) { run_generate(*options, globals); }};
 }
 
