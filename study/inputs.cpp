@@ -43,10 +43,11 @@ std::string hash_start(const fs::path& folder, bool weights, const ChatSettings&
   };
   add("config.json");
   for (const char* name : kTextFiles) add(name);
-  // Read only where tokenizer_config.json does not list the tokens (core/text/chat_files.cpp).
   const fs::path config = folder / "tokenizer_config.json";
   const bool complete = fs::exists(config) && read_json(config).contains("added_tokens_decoder");
-  if (!complete) add("special_tokens_map.json");
+  if (!complete) {
+    for (const char* name : kOlderTextFiles) add(name);
+  }
   // What the files do not say: another format, and a template's date.
   if (settings != ChatSettings{} || chat.dated()) {
     hasher.add("chat").add(to_json(settings).dump());

@@ -107,8 +107,8 @@ const Artifact& Workshop::base() {
           }
         };
         take("config.json");
-        take("special_tokens_map.json");
         for (const char* name : kTextFiles) take(name);
+        for (const char* name : kOlderTextFiles) take(name);
         return StageCost{};
       });
   return base_.emplace(

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/run/error.h"
+#include "core/run/files.h"
 #include "core/run/nearest.h"
 #include "core/text/chat_files.h"
 #include "core/text/chat_formats.h"
@@ -122,7 +123,7 @@ ChatFormat ChatFormat::named(const std::string& name, const ChatSettings& settin
     return make(name, format.text, fmt::format("chat format '{}'", name), std::move(tokens),
                 settings);
   }
-  if (is_file(name)) return make(name, read_text_file(name), name, {}, settings);
+  if (is_file(name)) return make(name, read_text(name), name, {}, settings);
   throw ConfigError(fmt::format("unknown chat format '{}'{}; valid formats: {}, or a .jinja file",
                                 name, did_you_mean(name, names()), fmt::join(names(), ", ")));
 }
@@ -138,7 +139,7 @@ ChatFormat ChatFormat::load(const std::filesystem::path& folder, const ChatSetti
     }
     return format;
   }
-  if (is_file(asked)) return make(asked, read_text_file(asked), asked, files.tokens, settings);
+  if (is_file(asked)) return make(asked, read_text(asked), asked, files.tokens, settings);
   auto plain = named("plain", settings);
   plain.begin_ = files.begin;
   return plain;

@@ -1,8 +1,6 @@
 #include "core/text/chat_files.h"
 
-#include <fstream>
-#include <sstream>
-
+#include "core/run/files.h"
 #include "core/text/json_node.h"
 
 namespace resurface {
@@ -13,13 +11,9 @@ using Json = nlohmann::json;
 
 Json read_object(const fs::path& path) {
   if (!fs::exists(path)) return Json::object();
-  try {
-    auto json = Json::parse(read_text_file(path));
-    JsonNode{json, path.string(), ""}.object();
-    return json;
-  } catch (const Json::exception& error) {
-    fail("{}: not valid JSON: {}", path.string(), error.what());
-  }
+  auto json = read_json(path);
+  JsonNode{json, path.string(), ""}.object();
+  return json;
 }
 
 /// A token as text: a string, or an object with its "content".
@@ -65,7 +59,7 @@ void add_special(const JsonNode& token, nlohmann::ordered_json& special) {
 void read_template(const fs::path& folder, const JsonNode& config, ChatFiles& files) {
   const fs::path own = folder / "chat_template.jinja";
   if (fs::exists(own)) {
-    files.text = read_text_file(own);
+    files.text = read_text(own);
     files.where = own.string();
     return;
   }
@@ -87,14 +81,6 @@ void read_template(const fs::path& folder, const JsonNode& config, ChatFiles& fi
 }
 
 }  // namespace
-
-std::string read_text_file(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail("{}: cannot be opened", path.string());
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
-}
 
 ChatFiles read_chat_files(const fs::path& folder) {
   const fs::path config_path = folder / "tokenizer_config.json";

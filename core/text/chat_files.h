@@ -21,6 +21,4 @@ struct ChatFiles {
 /// the one named default. Throws Error naming file and key.
 ChatFiles read_chat_files(const std::filesystem::path& folder);
 
-std::string read_text_file(const std::filesystem::path& path);
-
 }  // namespace resurface

@@ -2,8 +2,10 @@
 
 #include <sentencepiece_processor.h>
 
-#include <fstream>
 #include <set>
+
+#include "core/run/files.h"
+#include "core/text/chat_files.h"
 
 namespace resurface {
 namespace {
@@ -46,11 +48,8 @@ class SentencePiece : public TokenModel {
 };
 
 std::shared_ptr<const Processor> load(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream) fail("{}: cannot be read", file.string());
   auto processor = std::make_shared<Processor>();
-  const auto status = processor->LoadFromSerializedProto(bytes);
+  const auto status = processor->LoadFromSerializedProto(read_text(file));
   if (!status.ok()) {
     fail("{}: not a SentencePiece model ({}); a tiktoken file is to be named tiktoken.model",
          file.string(), status.ToString());
@@ -80,8 +79,28 @@ Decoder decoder_of(std::shared_ptr<const Processor> processor, std::set<std::str
       text += token;
     }
     flush();
-    tokens.assign(1, std::move(text));
+    tokens = {std::move(text)};
   };
+}
+
+/// added_tokens.json, {"TOKEN": ID}, of folders older than added_tokens_decoder. Those with a name
+/// (bos_token, ...) are special, as in transformers.
+std::vector<AddedToken> read_added_tokens_json(const std::filesystem::path& file) {
+  std::vector<AddedToken> tokens;
+  if (!std::filesystem::exists(file)) return tokens;
+  const auto json = read_json(file);
+  std::set<std::string> named;
+  for (const auto& value : read_chat_files(file.parent_path()).tokens) {
+    if (value.is_string()) named.insert(value.get<std::string>());
+    if (value.is_array()) named.insert(value.begin(), value.end());
+  }
+  const JsonNode root{json, file.string(), ""};
+  for (const auto& [content, id] : root.object().items()) {
+    const bool special = named.contains(content);
+    const nlohmann::json entry{{"content", content}, {"id", id}, {"special", special}};
+    tokens.push_back(read_added_token({entry, root.file, "['" + content + "']"}));
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -104,12 +123,19 @@ Pipeline read_sentence_piece(const std::filesystem::path& file, const JsonNode& 
   const auto processor = load(file);
   Pipeline pipeline;
   pipeline.model = std::make_unique<const SentencePiece>(processor);
-  pipeline.added = read_added_tokens_decoder(config);
+  const auto older = file.parent_path() / "added_tokens.json";
+  const bool decoder = config.has("added_tokens_decoder");
+  pipeline.added = decoder ? read_added_tokens_decoder(config) : read_added_tokens_json(older);
   std::set<std::string> added;
   for (const auto& token : pipeline.added) {
-    if (!added.insert(token.content).second) config.wrong("each added token once");
-    if (token.id >= static_cast<size_t>(processor->GetPieceSize()) + pipeline.added.size()) {
-      config.wrong(fmt::format("an id for '{}' that follows the model's", token.content));
+    const auto where = decoder ? config.file : older.string();
+    const auto limit = static_cast<size_t>(processor->GetPieceSize()) + pipeline.added.size();
+    if (!added.insert(token.content).second) {
+      fail("{}: expected each added token once, got '{}' again", where, token.content);
+    }
+    if (token.id >= limit) {
+      fail("{}: token '{}' has id {}; with {} pieces in {} it must be below {}", where,
+           token.content, token.id, processor->GetPieceSize(), file.filename().string(), limit);
     }
   }
   for (int id = 0; id < processor->GetPieceSize(); ++id) {

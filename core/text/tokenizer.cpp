@@ -1,8 +1,8 @@
 #include "core/text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 
+#include "core/run/files.h"
 #include "core/text/pipeline.h"
 #include "core/text/sentence_piece.h"
 #include "core/text/tiktoken.h"
@@ -30,16 +30,6 @@ struct Spaces {
     }
   }
 };
-
-nlohmann::json read_json(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) fail("{}: cannot be opened", file.string());
-  try {
-    return nlohmann::json::parse(stream);
-  } catch (const nlohmann::json::exception& error) {
-    fail("{}: not valid JSON: {}", file.string(), error.what());
-  }
-}
 
 Pipeline read_pipeline(const std::filesystem::path& folder) {
   const auto there = [&](const char* name) { return std::filesystem::exists(folder / name); };
@@ -171,7 +161,7 @@ Encoding Tokenizer::encode_special(std::string_view text) const {
 }
 
 std::vector<int64_t> Tokenizer::encode_prompt(std::string_view text) const {
-  const auto own = encode(text);
+  auto own = encode(text);
   auto all = encode_special(text).ids;
   const auto begin = std::search(all.begin(), all.end(), own.begin(), own.end());
   const auto before = begin - all.begin();

@@ -21,11 +21,12 @@ struct Encoding {
   std::vector<std::pair<int64_t, int64_t>> offsets;  ///< bytes of the UTF-8 input
 };
 
-/// Files of an HF folder that say how text becomes tokens and a conversation text; beside them
-/// there may be an old special_tokens_map.json.
+/// Files of an HF folder that say how text becomes tokens and a conversation text.
 inline constexpr std::array kTextFiles = {"tokenizer.json",      "tokenizer_config.json",
                                           "chat_template.jinja", "tokenizer.model",
                                           "tiktoken.model",      "qwen.tiktoken"};
+/// And those that count only where tokenizer_config.json has no added_tokens_decoder.
+inline constexpr std::array kOlderTextFiles = {"special_tokens_map.json", "added_tokens.json"};
 
 class Tokenizer {
  public:

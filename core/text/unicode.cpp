@@ -68,6 +68,9 @@ int script_of(int32_t c) {
   UErrorCode status = U_ZERO_ERROR;
   const auto script = uscript_getScript(c, &status);
   if (U_FAILURE(status) || script == USCRIPT_UNKNOWN) return any_script;
+  // Since then these four have moved, and no others that there were.
+  if (c == 0x589 || c == 0x61C) return USCRIPT_COMMON;
+  if (c == 0x953 || c == 0x954) return USCRIPT_DEVANAGARI;
   const bool kana = script == USCRIPT_HIRAGANA || script == USCRIPT_KATAKANA || c == 0x30FC;
   return kana ? USCRIPT_HAN : script;
 }

@@ -209,6 +209,50 @@ TEST_CASE("a tokenizer file that is no such file is refused by name") {
   CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Contains("byte 0 has no token"));
 }
 
+// transformers 4.57.1, LlamaTokenizer of the same folder: the same ids, and <user> alone is
+// special.
+TEST_CASE("added_tokens.json beside a tokenizer.model is read where no config lists the tokens") {
+  const Folder folder("{}");
+  std::filesystem::remove(folder.path() / "tokenizer.json");
+  std::filesystem::copy_file(data / "sentencepiece_bpe" / "tokenizer.model",
+                             folder.path() / "tokenizer.model");
+  const auto put = [&](const std::string& name, const std::string& content) {
+    std::ofstream(folder.path() / name) << content;
+  };
+  const int64_t size = 600;
+  put("added_tokens.json", fmt::format(R"({{"<user>": {}, "<bot>": {}}})", size, size + 1));
+  put("special_tokens_map.json", R"({"eos_token": {"content": "<user>"}})");
+  const std::string text = "<user>two words<bot>";
+  const auto older = Tokenizer::load(folder.path());
+  const auto ids = older.encode(text);
+  CHECK(ids == Ids{size, 261, 525, 513, 504, 525, 486, 522, 509, size + 1});
+  CHECK(older.decode(ids) == text);
+  CHECK(older.decode(ids, true) == "two words<bot>");
+
+  put("tokenizer_config.json",
+      fmt::format(R"({{"added_tokens_decoder": {{"{}": {{"content": "<user>", "special": true}},
+                      "{}": {{"content": "<bot>"}}}}}})",
+                  size, size + 1));
+  put("added_tokens.json", "{}");
+  CHECK(Tokenizer::load(folder.path()).encode(text) == ids);
+
+  std::filesystem::remove(folder.path() / "tokenizer_config.json");
+  put("added_tokens.json", R"({"<user>": 9999})");
+  CHECK_THROWS_WITH(Tokenizer::load(folder.path()),
+                    Contains("added_tokens.json: token '<user>' has id 9999"));
+  put("added_tokens.json", R"({"<user>": "9"})");
+  CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Contains("added_tokens.json: ['<user>']"));
+}
+
+// Of `tokenizers` 0.22.2.
+TEST_CASE("characters whose script has changed are cut off as they were in Unicode 9") {
+  const auto tokenizer = Tokenizer::load(data / "unigram_bytes");
+  CHECK(tokenizer.encode("a\u0589 1") == Ids{264, 215, 138, 308});
+  CHECK(tokenizer.encode("a\u061c 1") == Ids{264, 217, 157, 308});
+  CHECK(tokenizer.encode("\u0915\u0953 1") == Ids{225, 165, 150, 225, 166, 148, 257, 301});
+  CHECK(tokenizer.encode("\u0301\u0954 1") == Ids{205, 130, 225, 166, 149, 257, 301});
+}
+
 TEST_CASE("long words and growing rules end in time") {
   // Quadratic merging would take minutes.
   const auto tokenizer = Tokenizer::load(data / "llama2");
