@@ -1,5 +1,8 @@
 // resurface convert: a checkpoint in another dtype, cut into shards, out of another container, from
 // and to GGUF.
+#include <algorithm>
+#include <charconv>
+
 #include "cli/command.h"
 #include "core/checkpoint/convert.h"
 #include "core/run/error.h"
@@ -25,13 +28,10 @@ std::optional<at::ScalarType> stored_dtype(const std::string& text) {
 /// "2GB", "500 MB", "100000": bytes, in powers of ten.
 uint64_t bytes_of(const std::string& text) {
   if (text.empty()) return 0;
-  size_t end = 0;
   double number = -1;
-  try {
-    number = std::stod(text, &end);
-  } catch (const std::exception&) {
-  }
-  std::string unit = text.substr(std::min(text.find_first_not_of(' ', end), text.size()));
+  const auto* end = std::from_chars(text.data(), text.data() + text.size(), number).ptr;
+  std::string unit(std::find_if(end, text.data() + text.size(), [](char c) { return c != ' '; }),
+                   text.data() + text.size());
   const std::map<std::string, double> units = {
       {"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
   if (!(number > 0) || !(number < 1e15) || !units.contains(unit)) {

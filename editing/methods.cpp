@@ -37,11 +37,11 @@ EditFile edit_text(const std::string& name, const Settings& settings, Editor<Set
 
 /// Binds a typed editor and the page beside it to the table.
 template <class Settings>
-EditMethod method(const std::string& name, std::string paper, Editor<Settings> edit,
-                  const MethodPage& page, std::string summary) {
+EditMethod method(const std::string& name, const std::string& paper, Editor<Settings> edit,
+                  const MethodPage& page, const std::string& summary) {
   return {.name = name,
-          .paper = std::move(paper),
-          .summary = std::move(summary),
+          .paper = paper,
+          .summary = summary,
           .page = page,
           .defaults = Settings{},
           .run = [name, edit](const EditSettings& settings, const Model& model,

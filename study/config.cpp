@@ -312,7 +312,7 @@ nlohmann::ordered_json StudyConfig::resolved() const {
                                 {"ways_back", nlohmann::ordered_json::array()},
                                 {"statistics", to_json(statistics)}};
   for (const char* key : {"pushback", "innocent", "controls", "stock_phrases", "calibration"}) {
-    if (all["data"][key] == "") all["data"].erase(key);
+    if (all["data"][key].get<std::string>().empty()) all["data"].erase(key);
   }
   if (data.passages.empty()) all["data"].erase("passages");
   if (chat != ChatSettings{}) all["chat"] = to_json(chat);

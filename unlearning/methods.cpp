@@ -22,14 +22,14 @@ namespace resurface {
 namespace {
 
 template <class Settings>
-UnlearningMethod method(std::string name, std::string paper, int year,
+UnlearningMethod method(const std::string& name, const std::string& paper, int year,
                         Loss (*loss)(const Settings&, Model&, const ForgetRetainBatch&),
-                        std::string summary) {
+                        const std::string& summary) {
   return {
-      .name = std::move(name),
-      .paper = std::move(paper),
+      .name = name,
+      .paper = paper,
       .year = year,
-      .summary = std::move(summary),
+      .summary = summary,
       .page = page_of<Settings>(),
       .objective = [loss](const Config& config) -> Objective {
         return [loss, settings = read<Settings>(config)](Model& model,

@@ -28,9 +28,9 @@ void check_lora(const fs::path& path, const json& config) {
     fail("{}: expected peft_type \"LORA\", got {}", path.string(),
          config.value("peft_type", json()).dump());
   }
-  for (const char* key : {"lora_bias", "use_qalora", "alora_invocation_tokens",
-                          "rank_pattern", "alpha_pattern", "modules_to_save", "target_parameters",
-                          "trainable_token_indices", "layer_replication"}) {
+  for (const char* key :
+       {"lora_bias", "use_qalora", "alora_invocation_tokens", "rank_pattern", "alpha_pattern",
+        "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication"}) {
     const json value = config.value(key, json());
     if (!value.is_null() && value != false && value != json::object() && value != json::array()) {
       refuse(key);

@@ -257,8 +257,8 @@ bool Checkpoint::contains(const std::string& name) const {
 }
 
 at::Tensor Checkpoint::base_tensor(const std::string& name) const {
-  const at::Tensor values = files_[where_.at(name)].tensor(name);
-  if (!is_fp8(name)) return values;
+  at::Tensor values = files_[where_.at(name)].tensor(name);
+  if (!fp8_ || !is_fp8(name)) return values;
   const std::string scales = name + std::string(kScaleSuffix);
   return dequantise_fp8(values, files_[where_.at(scales)].tensor(scales), *fp8_);
 }

@@ -112,9 +112,9 @@ TensorFile open_adapter_weights(const fs::path& folder) {
 
 /// The name that the base has for a tensor of the adapter, or a head's that is to be added.
 std::string LoraMerge::find(const std::string& module, const std::string& leaf) {
-  const std::string name = module + leaf;
+  std::string name = module + leaf;
   if (base_.contains(name)) return name;
-  const std::string shorter = name.substr(std::min(name.find('.') + 1, name.size()));
+  std::string shorter = name.substr(std::min(name.find('.') + 1, name.size()));
   if (base_.contains(shorter)) return shorter;
   if (ends_with_any(name, kHeads)) {
     for (const auto& [tied, info] : base_) {

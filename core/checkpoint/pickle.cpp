@@ -46,7 +46,8 @@ std::string_view Pickle::line() {
 template <class T>
 T Pickle::take_number() {
   T value;
-  std::memcpy(&value, take(sizeof value).data(), sizeof value);
+  const auto bytes = take(sizeof value);
+  std::memcpy(&value, bytes.data(), bytes.size());
   return value;
 }
 

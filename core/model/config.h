@@ -146,7 +146,7 @@ struct ModelConfig {
   /// d_ff of what every token goes through in a layer: the dense MLP or the shared expert; 0: there
   /// are routed experts alone.
   int64_t key_width(int64_t layer) const {
-    return has_experts(layer) ? experts->shared : intermediate_size;
+    return experts && has_experts(layer) ? experts->shared : intermediate_size;
   }
 
   /// The matrices by which a layer's MLP writes into the residual stream: the down projection, or

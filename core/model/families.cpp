@@ -69,7 +69,7 @@ void part_of_fused(Place& place, std::string_view fused, int64_t groups, int64_t
 }
 
 at::Tensor Place::of(const at::Tensor& stored) const {
-  const at::Tensor turned = transposed && stored.dim() == 2 ? stored.t() : stored;
+  at::Tensor turned = transposed && stored.dim() == 2 ? stored.t() : stored;
   if (rows == 0) return turned;
   if (turned.size(0) % groups != 0 || begin + rows > turned.size(0) / groups) {
     fail("tensor '{}' has {} rows, which do not hold {} groups with rows {} to {}", name,

@@ -33,7 +33,7 @@ class BlockWalk {
   }
 
  private:
-  void put(const std::string& name, at::Tensor& slot, std::vector<int64_t> shape,
+  void put(const std::string& name, at::Tensor& slot, const std::vector<int64_t>& shape,
            bool trains = true) const {
     visit_(prefix_ + name, slot, shape, trains);
   }

@@ -178,8 +178,8 @@ Config Config::load(const std::filesystem::path& path, const std::vector<std::st
   return parse(text, path.string(), overrides);
 }
 
-Config::Node Config::parse_node(const std::string& text, std::shared_ptr<const std::string> origin,
-                                bool positions) {
+Config::Node Config::parse_node(const std::string& text,
+                                const std::shared_ptr<const std::string>& origin, bool positions) {
   if (const size_t bad = invalid_utf8(text); bad != std::string::npos) {
     const std::string_view before(text.data(), bad);
     const auto line = static_cast<int>(std::ranges::count(before, '\n')) + 1;

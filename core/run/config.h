@@ -66,7 +66,7 @@ class Config {
   Config(std::shared_ptr<const Node> node, std::string path);
   Config child(size_t index, const std::string& key) const;
   [[noreturn]] void wrong_type(const char* expected) const;
-  static Node parse_node(const std::string& text, std::shared_ptr<const std::string> origin,
+  static Node parse_node(const std::string& text, const std::shared_ptr<const std::string>& origin,
                          bool positions);
   static void override_node(Node& root, const std::string& assignment);
 

@@ -96,11 +96,10 @@ std::vector<Change> composed(const std::vector<Change>& from, const icu::Normali
 bool is_normalized(std::string_view text, NormalForm form) {
   const auto ascii = [](char c) { return static_cast<signed char>(c) >= 0; };
   if (std::all_of(text.begin(), text.end(), ascii)) return true;  // ASCII is in every normal form
+  if (text.size() > INT32_MAX) return false;
   UErrorCode status = U_ZERO_ERROR;
-  const auto size = static_cast<int32_t>(std::min<size_t>(text.size(), INT32_MAX));
-  return text.size() <= INT32_MAX &&
-         data_of(form).isNormalizedUTF8(icu::StringPiece(text.data(), size), status) &&
-         U_SUCCESS(status);
+  const icu::StringPiece whole(text.data(), static_cast<int32_t>(text.size()));
+  return data_of(form).isNormalizedUTF8(whole, status) && U_SUCCESS(status);
 }
 
 std::vector<Change> normalize(std::string_view text, NormalForm form) {

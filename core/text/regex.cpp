@@ -75,7 +75,8 @@ class Translator {
     std::string members, whole;  // `whole`: a negated class that stands alone
     const auto finish = [&] { return whole.empty() ? "[" + members + "]" : whole; };
     ++at_;
-    if ((result.negated = peek() == '^')) ++at_;
+    result.negated = peek() == '^';
+    if (result.negated) ++at_;
     if (peek() == ']') {
       members = "\\]";
       ++at_;

@@ -17,8 +17,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
-std::string one_of(const ordered_json& row, const char* field, std::set<std::string> values) {
-  const std::string value = row.at(field);
+std::string one_of(const ordered_json& row, const char* field,
+                   const std::set<std::string>& values) {
+  std::string value = row.at(field);
   if (!values.count(value)) fail("'{}' has the unknown value '{}'", field, value);
   return value;
 }

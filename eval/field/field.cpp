@@ -24,17 +24,18 @@ struct PathFinder {
 };
 
 template <class Settings>
-FieldBenchmark benchmark(std::string name, std::string paper, std::string files, std::string models,
-                         std::vector<std::string> main,
+FieldBenchmark benchmark(const std::string& name, const std::string& paper,
+                         const std::string& files, const std::string& models,
+                         const std::vector<std::string>& main,
                          nlohmann::ordered_json (*run)(const Settings&, const FieldInputs&)) {
   Settings defaults;
   defaults.name = name;
   return {
-      .name = std::move(name),
-      .paper = std::move(paper),
-      .files = std::move(files),
-      .models = std::move(models),
-      .main = std::move(main),
+      .name = name,
+      .paper = paper,
+      .files = files,
+      .models = models,
+      .main = main,
       .run =
           [run, defaults](const Config& config, const FieldInputs& inputs) {
             return run(read<Settings>(config, defaults), inputs);

@@ -91,6 +91,7 @@ void step1b(std::string& word) {
   if (cut == 0 || !has_vowel(std::string_view(word).substr(0, word.size() - cut))) return;
   drop(word, cut);
   const size_t n = word.size();
+  // NOLINTNEXTLINE(bugprone-branch-clone): the paper's rules, a branch each
   if (word.ends_with("at") || word.ends_with("bl") || word.ends_with("iz")) {
     word += 'e';
   } else if (n >= 2 && word[n - 1] == word[n - 2] && consonant(word, n - 1)) {

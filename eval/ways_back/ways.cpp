@@ -92,7 +92,7 @@ WayReport transform(const std::vector<Target>& targets, const Map& map) {
 
 template <class Settings>
 WeightWay entry(
-    std::string name, std::string paper, int year, bool needs_reference, Reach reach,
+    const std::string& name, std::string paper, int year, bool needs_reference, Reach reach,
     std::function<at::Tensor(const Settings&, const at::Tensor&, const at::Tensor&)> map,
     std::string summary) {
   WeightWay way;
@@ -132,10 +132,10 @@ WeightWay entry(
 }
 
 template <class Settings>
-WeightWay way(std::string name, std::string paper, int year,
+WeightWay way(const std::string& name, std::string paper, int year,
               at::Tensor (*map)(const Settings&, const at::Tensor&), std::string summary) {
   return entry<Settings>(
-      std::move(name), std::move(paper), year, false, Reach::linears,
+      name, std::move(paper), year, false, Reach::linears,
       [map](const Settings& s, const at::Tensor& weight, const at::Tensor&) {
         return map(s, weight);
       },
@@ -143,11 +143,10 @@ WeightWay way(std::string name, std::string paper, int year,
 }
 
 template <class Settings>
-WeightWay way(std::string name, std::string paper, int year, Reach reach,
+WeightWay way(const std::string& name, std::string paper, int year, Reach reach,
               at::Tensor (*map)(const Settings&, const at::Tensor&, const at::Tensor&),
               std::string summary) {
-  return entry<Settings>(std::move(name), std::move(paper), year, true, reach, map,
-                         std::move(summary));
+  return entry<Settings>(name, std::move(paper), year, true, reach, map, std::move(summary));
 }
 
 }  // namespace

@@ -447,6 +447,11 @@ class Checkpoints(Case):
         shown = [json.loads(run("inspect", "--json", path).stdout) for path in (data / "adapters/dora", merged)]
         self.assertEqual(shown[0]["content_hash"], shown[1]["content_hash"])
         self.assertIn("base", shown[0])
+        cut = self.folder / "cut"
+        self.assertEqual(run("convert", merged, cut, "--shard-size", "0.002 MB").returncode, 0)
+        self.assertGreater(len(list(cut.glob("*.safetensors"))), 1)
+        for size in ("2XB", "0", "GB"):
+            self.assertSays(run("convert", merged, self.folder / "no", "--shard-size", size), 2, "--shard-size", size)
         (merged / "model.safetensors").unlink()
         shutil.copy(data / "pickle/code.bin", merged / "pytorch_model.bin")
         self.assertSays(run("inspect", merged), 1, "pytorch_model.bin", "'posix.system'", "state_dict()")

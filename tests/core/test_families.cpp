@@ -103,10 +103,12 @@ TEST_CASE("families: sizes that no model has are refused", "[families]") {
     return std::string();
   };
   CHECK(said("num_hidden_layers", 2.0).empty());
-  CHECK_THAT(said("num_hidden_layers", 1e300), Catch::Contains("'num_hidden_layers' has the wrong"));
+  CHECK_THAT(said("num_hidden_layers", 1e300),
+             Catch::Contains("'num_hidden_layers' has the wrong"));
   CHECK_THAT(said("num_hidden_layers", 2.5), Catch::Contains("'num_hidden_layers' has the wrong"));
   CHECK_THAT(said("num_hidden_layers", 1 << 20), Catch::Contains("at most 4096"));
-  CHECK_THAT(said("vocab_size", int64_t{1} << 40), Catch::Contains("'vocab_size' is 1099511627776"));
+  CHECK_THAT(said("vocab_size", int64_t{1} << 40),
+             Catch::Contains("'vocab_size' is 1099511627776"));
   CHECK_THAT(said("hidden_size", 0), Catch::Contains("'hidden_size' is 0"));
 }
 

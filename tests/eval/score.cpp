@@ -1,8 +1,8 @@
-#include "core/model/generate.h"
 #include "eval/score.h"
 
 #include <catch2/catch.hpp>
 
+#include "core/model/generate.h"
 #include "core/run/error.h"
 #include "tests/devices.h"
 #include "tests/eval/tiny.h"

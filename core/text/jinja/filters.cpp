@@ -144,7 +144,7 @@ Value whole_of(double value) {
 
 Value integer(Interpreter&, const Value& value, const Args& args) {
   const Bound given = bind("int", args, {"default", "base"});
-  const auto fallback = given[0].value_or(Value(int64_t{0}));
+  auto fallback = given[0].value_or(Value(int64_t{0}));
   if (given[1] && (!given[1]->integer() || *given[1]->integer() != 10)) {
     fault("int with a base other than 10 is not known");
   }
@@ -280,8 +280,12 @@ std::string percent_format(Meter& meter, const std::string& format, const Value&
     int precision = -1;
     if (end < format.size() && format[end] == '.') {
       precision = 0;
-      while (++end < format.size() && format[end] >= '0' && format[end] <= '9' && precision < 100)
+      const auto digit = [&] {
+        return end < format.size() && format[end] >= '0' && format[end] <= '9';
+      };
+      for (++end; digit() && precision < 100; ++end) {
         precision = precision * 10 + (format[end] - '0');
+      }
     }
     const char kind = end < format.size() ? format[end] : '\0';
     const bool known = kind == 'f' ? precision < 100 : precision < 0;

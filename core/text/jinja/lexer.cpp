@@ -359,7 +359,7 @@ std::string with_unix_lines(const std::string& text) {
 
 }  // namespace
 
-Source::Source(std::string text, std::string name, const Limits& limits)
+Source::Source(const std::string& text, std::string name, const Limits& limits)
     : text_(with_unix_lines(text)), name_(std::move(name)) {
   if (text_.size() > static_cast<size_t>(limits.source)) {
     throw Error(fmt::format("{}: a template of {} bytes; at most {} are read", name_, text_.size(),

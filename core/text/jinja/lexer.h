@@ -14,7 +14,7 @@ namespace resurface::jinja {
 class Source {
  public:
   /// Line ends become \n, and one at the end goes, as in Jinja. Throws Error for invalid UTF-8.
-  Source(std::string text, std::string name, const Limits& limits);
+  Source(const std::string& text, std::string name, const Limits& limits);
   const std::string& text() const { return text_; }
   /// Throws Error with the place, the message and the line (of a long one, what is around).
   [[noreturn]] void fail(size_t at, std::string_view message) const;
