@@ -2,15 +2,17 @@
 """The families against transformers, as a Markdown table: for each the largest difference of a logit, the checks of
 gradients and of cached generation, and whether what `resurface convert` writes is the same to transformers.
 
-    python scripts/parity_families.py [--build build/cpu] [MODEL_FOLDER...]
+    python scripts/parity_families.py [--build build/cpu] [--tokenizers FOLDER] [MODEL_FOLDER...]
 
-Rows are the tiny checkpoints of tests/data/families (scripts/golden_families.py) and the real checkpoints named, which
-need more: their tokenizer and chat format are compared too. Exits 1 when anything is beyond its limit. A dash: the
-checkpoint has none, or this transformers cannot load it.
+Rows are the tiny checkpoints of tests/data/families (scripts/golden_families.py) and the real checkpoints named. Beside a
+tiny one stand the real tokenizers of its family that are in --tokenizers (scripts/fetch_tokenizers.py) and its makers' chat
+templates (tests/data/chat, what transformers rendered with them); a real one answers prompts in its own. Exits 1 when
+anything is beyond its limit. A dash: there is none, or this transformers cannot load it.
 
 Needs torch, transformers, and in the build folder: resurface, bench_logits, tests/test_core.
 """
 import argparse
+import functools
 import json
 import pathlib
 import random
@@ -33,6 +35,16 @@ TINY_LIMIT, REAL_LIMIT = 1e-4, 2e-3
 PROMPTS = ["The capital of France is", "Once upon a time", "1, 2, 3, 4,", "def add(a, b):\n    return", "水的化学式是",
            "中国的首都是", "My favourite colour is", "A triangle has"]
 COLUMNS = ("logits", "gradients", "generation", "tokenizer", "chat", "save")
+TOKENIZERS = {"deepseek_v3": ["deepseek"], "llama3": ["llama3"], "mistral": ["mistral_v1", "mistral_v3", "mistral_v7"],
+              "qwen2": ["qwen"], "qwen3": ["qwen"], "qwen3_moe": ["qwen"]}
+TEMPLATES = {
+    "deepseek_v2": ["deepseek-v2"], "deepseek_v3": ["deepseek-v3", "deepseek-v3.1", "deepseek-r1"], "gemma2": ["gemma2"],
+    "gemma3_text": ["gemma3"], "kimi_k2": ["kimi-k2", "kimi-k2-instruct", "kimi-k2-thinking"], "llama": ["llama2"],
+    "llama3": ["llama3", "llama3.1", "llama3.2", "llama3.3", "deepseek-r1-distill"], "minimax_m1": ["minimax-m1"],
+    "minimax_m2": ["minimax-m2"], "pangu_embedded": ["openpangu"], "phi3": ["phi3", "phi3.5", "phi4"],
+    "mistral": ["mistral-v0.2", "mistral-v1", "mistral-v3", "mistral-v7", "mistral-nemo", "mistral-small-3.2"],
+    "qwen2": ["qwen2", "qwen2.5", "qwq"], "qwen3": ["qwen3", "qwen3-2507", "qwen3-thinking-2507"],
+    "qwen3_moe": ["qwen3-coder"]}
 
 
 class Row:
@@ -109,7 +121,21 @@ def saved(row, build, folder, sequences, expected, limit, load):
         row.difference("save", float((theirs - expected).abs().max()) if good else float("inf"), limit, text)
 
 
-def tiny(build, folder, tested):
+@functools.cache
+def strings(build, folders):
+    """How many strings were tokenized alike by each of the tokenizers; 0: some were not."""
+    script = [sys.executable, ROOT / "scripts/parity_tokenizer.py", *folders, "--binary", build / "resurface"]
+    done = subprocess.run([str(s) for s in script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    total = re.search(r"(\d+) strings: all equal", done.stdout)
+    return int(total[1]) if total and not done.returncode else 0
+
+
+def tokenized(row, build, folders):
+    count = strings(build, tuple(folders))
+    row.put("tokenizer", f"{count} strings" if count else "differs", count > 0)
+
+
+def tiny(build, folder, tested, tokenizers):
     row = Row(folder.name)
     with safe_open(folder / "golden.safetensors", "pt") as file:
         ids, lengths, expected = (file.get_tensor(k) for k in ("ids", "lengths", "logits"))
@@ -117,10 +143,14 @@ def tiny(build, folder, tested):
     sequences = [part.tolist() for part in ids.split(lengths.tolist())]
     row.difference("logits", float((logits(build, folder, sequences, expected.shape[1]) - expected).abs().max()),
                    TINY_LIMIT)
-    if whole:
-        for column, sections in tested.items():
-            passed, failed = sections.get(folder.name, (0, 0))
+    for column, sections in tested.items():
+        names = TEMPLATES.get(folder.name, []) if column == "chat" else [folder.name] * whole
+        if names:
+            passed, failed = (sum(counts) for counts in zip(*(sections.get(name, (0, 1)) for name in names)))
             row.count(column, passed, passed + failed)
+    folders = [tokenizers / name for name in TOKENIZERS.get(folder.name, [])] if tokenizers else []
+    if folders:
+        tokenized(row, build, folders)
     saved(row, build, folder, sequences, expected, TINY_LIMIT, golden_families.loaded)
     return row
 
@@ -168,10 +198,7 @@ def real(build, folder):
                 wanted.pop()
             agree += ids == wanted
         row.count(column, agree, len(PROMPTS))
-    script = [sys.executable, ROOT / "scripts/parity_tokenizer.py", folder, "--binary", build / "resurface"]
-    done = subprocess.run([str(s) for s in script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    counts = re.search(r"(\d+) real and (\d+) made strings", done.stdout)
-    row.put("tokenizer", f"{int(counts[1]) + int(counts[2])} strings" if counts else "differs", done.returncode == 0)
+    tokenized(row, build, [folder])
     saved(row, build, folder, sequences, expected, REAL_LIMIT, load)
     return row
 
@@ -180,12 +207,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=pathlib.Path, help="folders of real checkpoints")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/cpu")
+    parser.add_argument("--tokenizers", type=pathlib.Path, help="folder of real tokenizers: fetch_tokenizers.py")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    tested = {column: checks(options.build, f"families: {test}")
-              for column, test in (("gradients", "gradients"), ("generation", "cached generation"))}
-    todo = [(tiny, f, (tested,)) for f in sorted(golden_families.OUT.iterdir()) if f.is_dir()]
+    tested = {column: checks(options.build, test)
+              for column, test in (("gradients", "families: gradients"), ("generation", "families: cached generation"),
+                                   ("chat", "conversations in each family's template give what transformers gives"))}
+    todo = [(tiny, f, (tested, options.tokenizers)) for f in sorted(golden_families.OUT.iterdir()) if f.is_dir()]
     todo += [(real, f.resolve(), ()) for f in options.models]
     head = ("family",) + COLUMNS
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

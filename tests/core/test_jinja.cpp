@@ -77,22 +77,24 @@ TEST_CASE("conversations in each family's template give what transformers gives"
   REQUIRE(data["conversations"].size() >= 30);
   REQUIRE(data["templates"].size() > 35);
   for (const auto& [name, expected] : data["templates"].items()) {
-    std::ifstream stream(fmt::format("{}/chat/{}.jinja", RESURFACE_TEST_DATA, name));
-    const auto format = Template::parse({std::istreambuf_iterator<char>(stream), {}}, name);
-    for (size_t i = 0; i < data["conversations"].size(); ++i) {
-      Json variables = {
-          {"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", false}};
-      variables.update(expected["tokens"]);
-      variables.update(data["conversations"][i]);
-      INFO(name << ", conversation " << i);
-      std::string got = "(raises)", why;
-      try {
-        got = format.render(variables, then());
-      } catch (const Error& error) {
-        why = error.what();
+    DYNAMIC_SECTION(name) {
+      std::ifstream stream(fmt::format("{}/chat/{}.jinja", RESURFACE_TEST_DATA, name));
+      const auto format = Template::parse({std::istreambuf_iterator<char>(stream), {}}, name);
+      for (size_t i = 0; i < data["conversations"].size(); ++i) {
+        Json variables = {
+            {"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", false}};
+        variables.update(expected["tokens"]);
+        variables.update(data["conversations"][i]);
+        INFO(name << ", conversation " << i);
+        std::string got = "(raises)", why;
+        try {
+          got = format.render(variables, then());
+        } catch (const Error& error) {
+          why = error.what();
+        }
+        INFO(why);
+        CHECK(got == text_of(expected["rendered"][i]));
       }
-      INFO(why);
-      CHECK(got == text_of(expected["rendered"][i]));
     }
   }
 }
