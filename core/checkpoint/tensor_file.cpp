@@ -41,7 +41,7 @@ TensorFile TensorFile::open(const fs::path& path) {
   {
     MappedFile file(path);
     size = std::min(file.bytes().size(), sizeof head);
-    std::memcpy(head, file.bytes().data(), size);
+    if (size > 0) std::memcpy(head, file.bytes().data(), size);  // an empty file is mapped nowhere
   }
   const std::string_view bytes(head, size);
   for (const Format& format : kOthers) {

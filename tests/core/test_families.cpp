@@ -347,7 +347,8 @@ TEST_CASE("families: parameters are those of the file, and FLOPs those of a hand
       double from_config = 0;
       for (const int64_t length : batch.lengths) from_config += forward_flops(c, length);
       CHECK(from_config == Approx(model.flops().forward).epsilon(1e-12));
-      for (const auto& site : describe_model(c)["edit_sites"]) {
+      const auto described = describe_model(c);
+      for (const auto& site : described["edit_sites"]) {
         for (int64_t e = 0; e < site.value("experts", int64_t{1}); ++e) {
           const auto numbered = [&](std::string pattern) {
             const auto at = pattern.find('*');
